@@ -1,0 +1,1 @@
+"""Talking to the source: fetching, formats, the simulator."""

@@ -1,0 +1,90 @@
+"""What a feed format must be able to do, and what its parser gives back.
+
+A format knows bytes and rows. It knows nothing of HTTP, S3 or Dagster.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Protocol
+
+import pyarrow as pa
+
+
+class PayloadFault(StrEnum):
+    """Why bytes are no snapshot at all."""
+
+    EMPTY = "empty"
+    HTML = "html"
+    WRONG_HEADER = "wrong_header"
+    HEADER_ONLY = "header_only"
+    CUT_OFF = "cut_off"
+    WRONG_KEY = "wrong_key"
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A payload that is no snapshot: which kind, and one sentence that says what came instead."""
+
+    kind: PayloadFault
+    message: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One raw object: its key, the UTC time of the snapshot and the bytes as received."""
+
+    key: str
+    time: datetime
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A row that was set aside: 1-based line in its file, the row as received, the rule it broke, and why in words."""
+
+    source_key: str
+    line: int
+    row: bytes
+    rule: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Tally:
+    """Row counts of one source: `rows == kept + dead + duplicates`. A file set aside whole counts no rows."""
+
+    source_key: str
+    rows: int
+    kept: int
+    dead: int
+    duplicates: int
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a parser made of some snapshots.
+
+    `rows` has the schema `transform.schema.PROCESSED`, ordered by snapshot as given, then by line. `tallies` has one
+    entry a snapshot, in the same order. `faults` names the snapshots that are no snapshots.
+    """
+
+    rows: pa.Table
+    rejects: tuple[Reject, ...]
+    tallies: tuple[Tally, ...]
+    faults: dict[str, Fault]
+
+
+class FeedFormat(Protocol):
+    """A feed format."""
+
+    name: str
+
+    def inspect(self, body: bytes) -> Fault | None:
+        """Judge bytes just fetched: None when they are a snapshot; a last row cut short is a fault here."""
+        ...
+
+    def parse(self, snapshots: Sequence[Snapshot]) -> Parsed:
+        """Parse stored snapshots. Never raises for what the bytes hold; a last row cut short is one reject."""
+        ...

@@ -1,0 +1,104 @@
+"""Every key pattern of the lake, and nothing else.
+
+    raw/dt=YYYY-MM-DD/wrm_stations_YYYY-MM-DD_HH-MM-SS.txt
+    processed/all/dt=YYYY-MM-DD/all_processed.parquet
+    enhanced/all/dt=YYYY-MM-DD/all_enhanced.parquet
+    dlq/dt=YYYY-MM-DD/{uuid}.json
+    dlq/dt=YYYY-MM-DD/payload-{sha256}.bin
+
+All dates and times are UTC. Older deployments put a timestamp into the names of processed and enhanced
+(`all_processed_20250512_181000.parquet`); those are recognised here so that they can be read and cleaned up.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from enum import StrEnum
+
+_RAW_NAME = re.compile(r"wrm_stations_(\d{4}-\d{2}-\d{2}_\d{2}-\d{2}-\d{2})\.txt")
+_RAW_TIME = "%Y-%m-%d_%H-%M-%S"
+_DAY_FOLDER = re.compile(r"dt=(\d{4}-\d{2}-\d{2})/")
+
+
+class Layer(StrEnum):
+    """A layer whose days are one Parquet object each."""
+
+    PROCESSED = "processed"
+    ENHANCED = "enhanced"
+
+
+@dataclass(frozen=True)
+class LakeKeys:
+    """The keys of one lake; `prefix` is empty or ends with a slash."""
+
+    prefix: str = "bike-data/gen_info/"
+
+    @property
+    def raw_root(self) -> str:
+        """The prefix of all raw objects."""
+        return f"{self.prefix}raw/"
+
+    def raw_day(self, day: date) -> str:
+        """The prefix of one day's raw objects."""
+        return f"{self.raw_root}dt={day.isoformat()}/"
+
+    def raw(self, fetched_at: datetime) -> str:
+        """The key of the snapshot fetched at an aware time; seconds are kept, fractions dropped."""
+        utc = fetched_at.astimezone(UTC)
+        return f"{self.raw_day(utc.date())}wrm_stations_{utc.strftime(_RAW_TIME)}.txt"
+
+    def layer_day(self, layer: Layer, day: date) -> str:
+        """The prefix of one day of a layer: the fixed key and any older ones."""
+        return f"{self.prefix}{layer}/all/dt={day.isoformat()}/"
+
+    def layer_object(self, layer: Layer, day: date) -> str:
+        """The one fixed key of a day of a layer."""
+        return f"{self.layer_day(layer, day)}all_{layer}.parquet"
+
+    def layer_root(self, layer: Layer) -> str:
+        """The prefix of all days of a layer."""
+        return f"{self.prefix}{layer}/all/"
+
+    def is_legacy(self, layer: Layer, key: str) -> bool:
+        """Tell whether a key is one that older deployments wrote, with a timestamp in its name."""
+        name = key.rpartition("/")[2]
+        return re.fullmatch(rf"all_{layer}_\d{{8}}_\d{{6}}\.parquet", name) is not None
+
+    @property
+    def dead_letter_root(self) -> str:
+        """The prefix of all dead letters."""
+        return f"{self.prefix}dlq/"
+
+    def dead_letter_day(self, day: date) -> str:
+        """The prefix of one day's dead letters."""
+        return f"{self.dead_letter_root}dt={day.isoformat()}/"
+
+    def dead_letter(self, day: date, letter_id: str) -> str:
+        """The key of one dead letter."""
+        return f"{self.dead_letter_day(day)}{letter_id}.json"
+
+    def dead_payload(self, day: date, sha256: str) -> str:
+        """The key of bytes that were fetched, are no snapshot, and are kept beside their dead letter."""
+        return f"{self.dead_letter_day(day)}payload-{sha256}.bin"
+
+
+def snapshot_time(raw_key: str) -> datetime | None:
+    """Return the UTC time in a raw key's name, or None when the name or its day folder does not fit the pattern."""
+    folder, _, name = raw_key.rpartition("/")
+    match = _RAW_NAME.fullmatch(name)
+    if match is None:
+        return None
+    try:
+        time = datetime.strptime(match[1], _RAW_TIME).replace(tzinfo=UTC)
+    except ValueError:
+        return None
+    return time if folder.endswith(f"dt={time.date().isoformat()}") else None
+
+
+def day_of(key: str) -> date | None:
+    """Return the day in a key's `dt=` folder, or None when there is none."""
+    match = _DAY_FOLDER.search(key)
+    try:
+        return date.fromisoformat(match[1]) if match else None
+    except ValueError:
+        return None

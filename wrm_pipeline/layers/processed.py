@@ -1,0 +1,164 @@
+"""Processed: all raw objects of a day as typed rows in one Parquet object.
+
+A day is a pure function of its raw objects and the code. A build starts from the stored day when that was made by the
+same code from some of the same objects, and fetches only what is new; the bytes are those of a build from nothing.
+"""
+
+import datetime as dt
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import pyarrow as pa
+
+from wrm_pipeline.feed.base import Fault, FeedFormat, PayloadFault, Reject, Snapshot, Tally
+from wrm_pipeline.lake.day_object import Manifest, Source, listing_inputs, recorded_code_version
+from wrm_pipeline.lake.dead_letters import Stage, write_letters
+from wrm_pipeline.lake.keys import Layer, snapshot_time
+from wrm_pipeline.lake.lake import Lake
+from wrm_pipeline.lake.object_store import ObjectInfo
+from wrm_pipeline.layers.letters import letters_for
+from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance, RawKeepsChangingError
+from wrm_pipeline.transform.schema import PROCESSED
+
+# Raise it whenever the same raw bytes give other rows or another file; a test compares with recorded results.
+PROCESSED_CODE_VERSION: Final = "1"
+# Each pass reads what arrived during the one before: milliseconds' worth, where snapshots come minutes apart.
+PASSES: Final = 10
+
+
+@dataclass(frozen=True)
+class _Addition:
+    """New raw objects, parsed."""
+
+    rows: pa.Table
+    sources: tuple[Source, ...]
+    rejects: tuple[Reject, ...]
+    faults: Mapping[str, Fault]
+    sha256: Mapping[str, str]
+
+
+def build_processed_day(lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Provenance) -> BuiltDay:
+    """Bring a day of processed up to date with raw and return it.
+
+    Dead letters are stored first, then the day with one PUT; then raw is listed again, and what arrived meanwhile is
+    added in another pass. Whoever writes last has listed after writing, so runs that overlap end with the full day.
+
+    Raises:
+        NoRawDataError: raw holds nothing for the day.
+    """
+    version = recorded_code_version(PROCESSED_CODE_VERSION)
+    listing = lake.raw_listing(day)
+    if not listing:
+        raise NoRawDataError(
+            f"There is no raw data for {day}: nothing lies under {lake.store.uri(lake.keys.raw_day(day))}. "
+            "Check the day, BUCKET_NAME and WRM_STATIONS_S3_PREFIX."
+        )
+    stored = lake.read_day(Layer.PROCESSED, day, PROCESSED)
+    base = stored if stored is not None and _reusable(stored.manifest, version, listing) else None
+    built = BuiltDay(base.rows, base.manifest, base.info, Build.UNCHANGED, 0, ()) if base is not None else None
+    for _ in range(PASSES):
+        if built is not None and built.manifest.inputs() == listing_inputs(listing):
+            return built
+        built = _extend(lake, feed_format, day, version, built, listing, provenance)
+        listing = lake.raw_listing(day)
+        if not _reusable(built.manifest, version, listing):
+            built = None  # an object of raw was replaced or removed by hand: from nothing
+    raise RawKeepsChangingError(
+        f"Raw objects of {day} were added or changed during each of {PASSES} passes; what was read is stored. "
+        f"Check what writes to {lake.store.uri(lake.keys.raw_day(day))}."
+    )
+
+
+def _reusable(manifest: Manifest, version: str, listing: Sequence[ObjectInfo]) -> bool:
+    return manifest.code_version == version and manifest.inputs().items() <= listing_inputs(listing).items()
+
+
+def _extend(
+    lake: Lake,
+    feed_format: FeedFormat,
+    day: dt.date,
+    version: str,
+    base: BuiltDay | None,
+    listing: Sequence[ObjectInfo],
+    provenance: Provenance,
+) -> BuiltDay:
+    known = base.manifest.inputs() if base is not None else {}
+    added = _read(lake, feed_format, [info for info in listing if info.key not in known])
+    rows, sources = added.rows, added.sources
+    if base is not None:
+        rows, sources = merge(base.rows, base.manifest.sources, rows, sources)
+    manifest = Manifest(Layer.PROCESSED, day, version, sources)
+    letters = letters_for(
+        stage=Stage.PROCESSED,
+        code_version=version,
+        provenance=provenance,
+        sha256=added.sha256,
+        rejects=added.rejects,
+        faults=added.faults,
+    )
+    written = write_letters(lake.store, lake.keys, letters)
+    info = lake.write_day(rows, manifest)
+    return BuiltDay(
+        rows=rows,
+        manifest=manifest,
+        info=info,
+        build=Build.FULL if base is None or base.build is Build.FULL else Build.INCREMENTAL,
+        read=(base.read if base is not None else 0) + len(added.sources),
+        letters=(*(base.letters if base is not None else ()), *written),
+    )
+
+
+def _read(lake: Lake, feed_format: FeedFormat, listing: Sequence[ObjectInfo]) -> _Addition:
+    etags: dict[str, str] = {}
+    sha256: dict[str, str] = {}
+    snapshots: list[Snapshot] = []
+    unnamed: dict[str, Fault] = {}
+    for stored in lake.store.get_many([info.key for info in listing]):
+        key = stored.info.key
+        # The ETag of what was read, not of what was listed before.
+        etags[key] = stored.info.etag
+        # Verified when it was read; only older lakes' objects come without.
+        sha256[key] = stored.info.metadata.get("sha256") or hashlib.sha256(stored.body).hexdigest()
+        time = snapshot_time(key)
+        if time is None:
+            unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")
+        else:
+            snapshots.append(Snapshot(key, time, stored.body))
+    parsed = feed_format.parse(snapshots)
+    faults = {**parsed.faults, **unnamed}
+    tallies = {tally.source_key: tally for tally in parsed.tallies}
+    sources = (
+        _source(tallies.get(key, Tally(key, 0, 0, 0, 0)), etag, faults.get(key)) for key, etag in sorted(etags.items())
+    )
+    return _Addition(parsed.rows, tuple(sources), parsed.rejects, faults, sha256)
+
+
+def _source(tally: Tally, etag: str, fault: Fault | None) -> Source:
+    return Source(
+        key=tally.source_key,
+        etag=etag,
+        rows=tally.rows,
+        kept=tally.kept,
+        dead=tally.dead,
+        duplicates=tally.duplicates,
+        fault=fault.kind if fault is not None else None,
+    )
+
+
+def merge(
+    rows: pa.Table, sources: tuple[Source, ...], new_rows: pa.Table, new_sources: tuple[Source, ...]
+) -> tuple[pa.Table, tuple[Source, ...]]:
+    """Merge two tables whose rows lie source by source, in the order of the sources' keys."""
+    tables = (rows, new_rows)
+    offsets = [0, 0]
+    pieces: list[pa.Table] = []
+    tagged = sorted([(s.key, 0, s) for s in sources] + [(s.key, 1, s) for s in new_sources])
+    # Neighbours from one table are one slice: a snapshot that is the newest makes two slices, not 288.
+    for which, run in groupby(tagged, key=lambda entry: entry[1]):
+        count = sum(entry[2].kept for entry in run)
+        pieces.append(tables[which].slice(offsets[which], count))
+        offsets[which] += count
+    return pa.concat_tables(pieces).combine_chunks(), tuple(entry[2] for entry in tagged)

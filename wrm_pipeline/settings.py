@@ -1,0 +1,197 @@
+"""The only place that reads the environment.
+
+Values come from the environment, then `.env` in the working directory, then files in the directory that
+`WRM_SECRETS_DIR` names (one file a setting, as Docker and systemd lay them). `.env.example` explains each name.
+"""
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_FEED_URL = "https://gladys.geog.ucl.ac.uk/bikesapi/load.php?scheme=wroclaw"
+LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SettingsError(ValueError):
+    """A setting is missing or wrong; the message names the variable and the remedy, never a secret."""
+
+
+def is_secure_or_loopback(url: str) -> bool:
+    """Tell whether a URL is https, or plain http to this machine: nothing else may carry the feed."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return bool(parts.hostname)
+    return parts.scheme == "http" and parts.hostname in LOOPBACK_HOSTS
+
+
+def _feed_url(value: str) -> str:
+    if not is_secure_or_loopback(value):
+        raise ValueError("must be an https:// address, or http:// on localhost, 127.0.0.1 or [::1]")
+    return value
+
+
+def _http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address such as https://fsn1.your-objectstorage.com")
+    if parts.username or parts.password:
+        raise ValueError("must not contain a user name or password; use S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY")
+    return value.rstrip("/")
+
+
+def _bucket(value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", value):
+        raise ValueError("must be a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens")
+    return value
+
+
+def _prefix(value: str) -> str:
+    cleaned = value.strip("/")
+    if ".." in cleaned.split("/"):
+        raise ValueError("must not contain '..'")
+    return f"{cleaned}/" if cleaned else ""
+
+
+def _cron(value: str) -> str:
+    from dagster._utils.schedules import is_valid_cron_string  # Dagster decides what its scheduler can run
+
+    if not is_valid_cron_string(value):
+        raise ValueError("must be a cron line such as '*/5 * * * *'")
+    return value
+
+
+def _redis_url(value: str) -> str:
+    if not value.startswith(("redis://", "rediss://", "unix://")):
+        raise ValueError("must start with redis://, rediss:// or unix://")
+    return value
+
+
+def _blank_is_unset(value: object) -> object:
+    return None if isinstance(value, str) and not value.strip() else value
+
+
+OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+
+
+class Settings(BaseSettings):
+    """Every setting of the pipeline; a field's name in capitals is the variable's name."""
+
+    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", case_sensitive=False)
+
+    s3_endpoint_url: Annotated[Annotated[str, AfterValidator(_http_url)] | None, BeforeValidator(_blank_is_unset)] = (
+        None
+    )
+    s3_access_key_id: OptionalSecret = None
+    s3_secret_access_key: OptionalSecret = None
+    s3_region_name: str = "eu-central"
+    bucket_name: Annotated[Annotated[str, AfterValidator(_bucket)] | None, BeforeValidator(_blank_is_unset)] = None
+    wrm_stations_s3_prefix: Annotated[str, AfterValidator(_prefix)] = "bike-data/gen_info/"
+
+    vault_enabled: bool = False
+    vault_addr: str | None = None
+    vault_role_id: str | None = None
+    vault_secret_id: OptionalSecret = None
+
+    redis_url: Annotated[
+        Annotated[SecretStr, AfterValidator(lambda v: SecretStr(_redis_url(v.get_secret_value())))] | None,
+        BeforeValidator(_blank_is_unset),
+    ] = None
+
+    wrm_env: Literal["development", "staging", "production"] = "development"
+    wrm_feed_url: Annotated[str, AfterValidator(_feed_url)] = DEFAULT_FEED_URL
+    wrm_feed_contact: str = ""
+    wrm_feed_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
+    wrm_poll_cron: Annotated[str, AfterValidator(_cron)] = "*/5 * * * *"
+    wrm_reconcile_cron: Annotated[str, AfterValidator(_cron)] = "17 3 * * *"
+    wrm_s3_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
+    wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    wrm_s3_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+
+    def feed_contact(self) -> str:
+        """Whom the feed's owner can write to: `WRM_FEED_CONTACT`, else root at this host, as an unset mailer would."""
+        return self.wrm_feed_contact.strip() or f"root@{socket.gethostname()}"
+
+    def require_store(self) -> "StoreSettings":
+        """Return what an S3 client needs.
+
+        Raises:
+            SettingsError: naming each variable that is not set.
+        """
+        if self.vault_enabled:
+            raise SettingsError(
+                "VAULT_ENABLED is true, but this version reads secrets from the environment, .env or WRM_SECRETS_DIR only. "
+                "Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY in one of these."
+            )
+        endpoint, bucket = self.s3_endpoint_url, self.bucket_name
+        key_id, secret = self.s3_access_key_id, self.s3_secret_access_key
+        if endpoint is None or bucket is None or key_id is None or secret is None:
+            names = ("s3_endpoint_url", "s3_access_key_id", "s3_secret_access_key", "bucket_name")
+            missing = [name.upper() for name in names if getattr(self, name) is None]
+            raise SettingsError(
+                f"{', '.join(missing)} not set. Set the variable, or put it in .env (see .env.example); "
+                "for a store on this machine use `wrm up`."
+            )
+        return StoreSettings(
+            endpoint_url=endpoint,
+            bucket=bucket,
+            region=self.s3_region_name,
+            prefix=self.wrm_stations_s3_prefix,
+            access_key_id=key_id,
+            secret_access_key=secret,
+            timeout_s=self.wrm_s3_timeout_s,
+            retry_budget_s=self.wrm_s3_retry_budget_s,
+            concurrency=self.wrm_s3_concurrency,
+        )
+
+
+@dataclass(frozen=True)
+class StoreSettings:
+    """What an S3 client needs, complete: times in seconds, `prefix` ends with a slash or is empty."""
+
+    endpoint_url: str
+    bucket: str
+    region: str
+    prefix: str
+    access_key_id: SecretStr
+    secret_access_key: SecretStr
+    timeout_s: float
+    retry_budget_s: float
+    concurrency: int
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read all settings now.
+
+    Raises:
+        SettingsError: one line a wrong variable: its name, what is wrong, and the value unless it is a secret.
+    """
+    secrets_dir = os.environ.get("WRM_SECRETS_DIR") or None
+    if secrets_dir and not Path(secrets_dir).is_dir():
+        raise SettingsError(f"WRM_SECRETS_DIR is {secrets_dir!r}, which is not a directory")
+    try:
+        return Settings(**{"_secrets_dir": secrets_dir, **overrides})
+    except ValidationError as error:
+        raise SettingsError("\n".join(_sentence(e) for e in error.errors(include_url=False))) from None
+
+
+def _sentence(error: Mapping[str, Any]) -> str:
+    field = str(error["loc"][0])
+    reason = str(error["msg"]).removeprefix("Value error, ")
+    declared = Settings.model_fields.get(field)
+    secret = declared is None or "SecretStr" in str(declared.annotation) or "SecretStr" in str(declared.metadata)
+    # An address may carry a password that its owner put there by mistake: say what is wrong, not what was given.
+    shown = "" if secret or "@" in str(error.get("input")) else f" (it is {error.get('input')!r})"
+    return f"{field.upper()}: {reason}{shown}"
+
+
+def subprocess_environment(**extra: str) -> dict[str, str]:
+    """Return this process's environment with some values replaced, for a child process."""
+    return {**os.environ, **extra}

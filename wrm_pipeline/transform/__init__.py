@@ -1,0 +1,1 @@
+"""Pure functions on tables and values: no I/O, no Dagster."""
