@@ -1,7 +1,8 @@
 """The only place that reads the environment.
 
-Values come from the environment, then `.env` in the working directory, then files in the directory that
-`WRM_SECRETS_DIR` names (one file a setting, as Docker and systemd lay them). `.env.example` explains each name.
+Values come from the environment, then `.env` in the working directory, then what `wrm up` wrote for the local parts it
+started, then files in the directory that `WRM_SECRETS_DIR` names (one file a setting, as Docker and systemd lay them).
+`.env.example` explains each name.
 """
 
 import os
@@ -17,6 +18,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, Validati
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_FEED_URL = "https://gladys.geog.ucl.ac.uk/bikesapi/load.php?scheme=wroclaw"
+# Everything that runs on this machine alone lies here, beside the project; `make clean` removes it.
+LOCAL_DIRECTORY = Path(".wrm")
+# Where the local parts are while they run; written by `wrm up` and `wrm run`, removed when they end.
+LOCAL_ENVIRONMENT = LOCAL_DIRECTORY / "local.env"
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -84,7 +89,9 @@ OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
 class Settings(BaseSettings):
     """Every setting of the pipeline; a field's name in capitals is the variable's name."""
 
-    model_config = SettingsConfigDict(env_file=".env", env_file_encoding="utf-8", extra="ignore", case_sensitive=False)
+    model_config = SettingsConfigDict(
+        env_file=(LOCAL_ENVIRONMENT, ".env"), env_file_encoding="utf-8", extra="ignore", case_sensitive=False
+    )
 
     s3_endpoint_url: Annotated[Annotated[str, AfterValidator(_http_url)] | None, BeforeValidator(_blank_is_unset)] = (
         None
@@ -112,8 +119,18 @@ class Settings(BaseSettings):
     wrm_poll_cron: Annotated[str, AfterValidator(_cron)] = "*/5 * * * *"
     wrm_reconcile_cron: Annotated[str, AfterValidator(_cron)] = "17 3 * * *"
     wrm_s3_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
-    wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 60.0
+    wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     wrm_s3_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
+
+    @property
+    def has_store(self) -> bool:
+        """Whether somebody said where the store is."""
+        return self.s3_endpoint_url is not None
+
+    @property
+    def has_feed(self) -> bool:
+        """Whether somebody said where the feed is; otherwise it is the public one."""
+        return "wrm_feed_url" in self.model_fields_set
 
     def feed_contact(self) -> str:
         """Whom the feed's owner can write to: `WRM_FEED_CONTACT`, else root at this host, as an unset mailer would."""
@@ -127,8 +144,8 @@ class Settings(BaseSettings):
         """
         if self.vault_enabled:
             raise SettingsError(
-                "VAULT_ENABLED is true, but this version reads secrets from the environment, .env or WRM_SECRETS_DIR only. "
-                "Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY in one of these."
+                "VAULT_ENABLED is true, but this version reads secrets from the environment, .env or "
+                "WRM_SECRETS_DIR only. Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY in one of these."
             )
         endpoint, bucket = self.s3_endpoint_url, self.bucket_name
         key_id, secret = self.s3_access_key_id, self.s3_secret_access_key
@@ -190,6 +207,11 @@ def _sentence(error: Mapping[str, Any]) -> str:
     # An address may carry a password that its owner put there by mistake: say what is wrong, not what was given.
     shown = "" if secret or "@" in str(error.get("input")) else f" (it is {error.get('input')!r})"
     return f"{field.upper()}: {reason}{shown}"
+
+
+def set_environment(values: Mapping[str, str]) -> None:
+    """Set variables for this process and its children, for local parts that this process itself has started."""
+    os.environ.update(values)
 
 
 def subprocess_environment(**extra: str) -> dict[str, str]:

@@ -1,7 +1,6 @@
-"""Fixtures for all tests, and the guard that keeps this machine's settings out of them."""
+"""Fixtures for all tests, and the guard that keeps this machine's variables out of them."""
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,11 +16,9 @@ from wrm_pipeline_tests.fixtures.servers import (  # noqa: F401 - pytest finds f
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A developer's shell or .env must not decide where the tests write: forget both."""
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A developer's shell must not decide where the tests write: forget its variables."""
     for name in (*map(str.upper, Settings.model_fields), "WRM_SECRETS_DIR"):
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)
-    monkeypatch.setitem(Settings.model_config, "env_file", None)
-    yield

@@ -45,12 +45,13 @@ def free_port() -> int:
     """Return a TCP port that is free on loopback, together with the port 10,000 above it."""
     for _ in range(200):
         port = random.choice(_PORT_RANGE)  # noqa: S311 - not a secret, only spread so that parallel tests rarely meet
-        if _is_free(port) and _is_free(port + _GRPC_OFFSET):
+        if is_free(port) and is_free(port + _GRPC_OFFSET):
             return port
     raise LocalServerError(f"no free TCP port found on {HOST} between {_PORT_RANGE.start} and {_PORT_RANGE.stop}")
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
+    """Tell whether a TCP port can be listened on, on loopback."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -22,19 +22,44 @@ NORTH_EAST: Final = (51.17, 17.15)
 CENTRE: Final = (51.109, 17.032)
 
 # Docks of the 235 stations recorded in May 2025, rounded: two sizes make three quarters of the city.
-_DOCKS: Final = ((0, 1), (3, 1), (4, 9), (5, 4), (6, 56), (8, 10), (10, 120), (12, 4), (14, 4), (16, 24), (20, 1), (28, 1))
+_DOCKS: Final = (
+    (0, 1),
+    (3, 1),
+    (4, 9),
+    (5, 4),
+    (6, 56),
+    (8, 10),
+    (10, 120),
+    (12, 4),
+    (14, 4),
+    (16, 24),
+    (20, 1),
+    (28, 1),
+)
 _OVERFULL_SHARE: Final = 0.21  # recorded: 43 to 57 of 235
 _BROKEN_SHARE: Final = 0.03  # stations with racks out of use; recorded: 6 of 235
 
-_ROOTS: Final = (
-    "Agrest Bławat Borowik Brzoskwini Bursztyn Chmiel Cyprys Czajk Czapl Dąb Dzięciel Dzwonk Fiołk Gawron Głóg Gołęb "
-    "Goździk Grusz Jałowc Jarzębin Jaskółk Jastrzęb Jeżyn Kalin Kasztan Klon Kłos Krokus Kruk Kukuł Len Leszczyn "
-    "Łabędzi Łan Malw Modrzew Narcyz Oliw Orzech Paproć Perłow Piask Pigw Piołun Poziomk Rumiank Sarn Sasank Słonecznik "
-    "Sokol Sosn Szałwi Szyszk Ślimak Świerk Tarnin Topol Tymiank Wierzb Wrzos Zięb Żab Żuraw Żyt"
-).split()
-_ENDINGS: Final = ("owa", "owska", "iańska", "na")
+_STREET_WORDS: Final = (
+    "Agrestowa Akacjowa Aroniowa Bławatkowa Borówkowa Brzoskwiniowa Bukowa Bursztynowa Bzowa Chabrowa Chmielowa Cisowa "
+    "Cyprysowa Cytrynowa Czereśniowa Daktylowa Daliowa Dębowa Deszczowa Dzwonkowa Fiołkowa Głogowa Goździkowa Grabowa "
+    "Gruszowa Grzybowa Imbirowa Irysowa Jagodowa Jałowcowa Jarzębinowa Jaśminowa Jaworowa Jesionowa Jeżynowa Kalinowa "
+    "Kasztanowa Klonowa Konwaliowa Koralowa Krokusowa Kryształowa Kwiatowa Lawendowa Leszczynowa Liliowa Lipowa "
+    "Łanowa Łąkowa Łubinowa Magnoliowa Majowa Makowa Malinowa Malwowa Migdałowa Modrzewiowa Morelowa Narcyzowa "
+    "Ogrodowa Oliwkowa Orzechowa Parkowa Perłowa Piaskowa Pigwowa Pogodowa Poziomkowa Różowa Rumiankowa Sadowa "
+    "Sasankowa Słonecznikowa Sosnowa Szafirowa Szałwiowa Śliwowa Świerkowa Tarninowa Topolowa Tulipanowa Wierzbowa "
+    "Wiązowa Wiśniowa Wrzosowa Zbożowa Źródlana Żonkilowa Żwirowa Żytnia Błękitna Bystra Chłodna Ciasna Cicha Ciepła "
+    "Długa Dolna Gliniana Górna Jasna Jesienna Kręta Krótka Letnia Leśna Luba Miła Mglista Młyńska Mostowa Nowa "
+    "Okrężna Owocowa Piękna Polna Pogodna Promienna Prosta Pszczela Radosna Rolna Rybacka Słoneczna Spokojna Stawowa "
+    "Szeroka Śnieżna Tęczowa Wąska Wesoła Wietrzna Wiosenna Wodna Zaciszna Zielona Złota Żabia Żeglarska Żurawia"
+)
+_GUILD_WORDS: Final = (
+    "Bartników Bednarzy Cieśli Czapników Druciarzy Flisaków Furmanów Garncarzy Gońców Kołodziejów Kowali Latarników "
+    "Młynarzy Ogrodników Płóczek Przewoźników Rymarzy Snycerzy Szkutników Ślusarzy Tkaczy Zdunów Żeglarzy"
+)
+_STREETS: Final = tuple(_STREET_WORDS.split())
+_GUILDS: Final = tuple(_GUILD_WORDS.split())
+_PLACES: Final = ("Stawowice", "Łęgowo Małe", "Młynki Nowe", "Żerkowice", "Świątkowo", "Ostrów Górny", "Źródliska")
 _SIDES: Final = ("północ", "południe", "pętla", "dworzec", "wejście A")
-_PLACES: Final = ("Stawowice", "Łęgowo Małe", "Gądów Nowy", "Żerkowice", "Świątkowo", "Ostrów Górny", "Źródliska")
 
 
 @dataclass(frozen=True)
@@ -73,7 +98,9 @@ def hashed(*parts: object) -> float:
 @lru_cache(maxsize=64)
 def _stations_on(seed: int, day: int) -> tuple[Station, ...]:
     streets = _streets(seed)
-    found = [_station(seed, day, FIRST_ID + site, site, streets[site]) for site in range(PERMANENT_SITES)]
+    found = [
+        _station(seed, day, FIRST_ID + site, site, streets[site % len(streets)]) for site in range(PERMANENT_SITES)
+    ]
     for site in range(PERMANENT_SITES, PERMANENT_SITES + CHANGING_SITES):
         # A station stands here for 60 % of 300 to 600 days, then the site is empty until the next one opens.
         period = 300 + int(300 * hashed(seed, "period", site))
@@ -96,7 +123,7 @@ def _station(seed: int, day: int, number: int, site: int, street: str) -> Statio
     return Station(
         id=number,
         key=f"{seed}:{number}",
-        name=_name(random.Random(f"{seed}:{number}:{sign}"), street, _streets(seed)),  # noqa: S311
+        name=_name(random.Random(f"{seed}:{number}:{sign}"), street),  # noqa: S311
         lat=lat,
         lon=lon,
         docks=docks,
@@ -115,25 +142,26 @@ def position(rng: random.Random) -> tuple[float, float]:
 
 @lru_cache(maxsize=8)
 def _streets(seed: int) -> tuple[str, ...]:
-    streets = [root + ending for root in _ROOTS for ending in _ENDINGS]
+    streets = list(_STREETS)
     random.Random(f"{seed}:streets").shuffle(streets)  # noqa: S311
     return tuple(streets)
 
 
-def _name(rng: random.Random, street: str, streets: tuple[str, ...]) -> str:
+def _name(rng: random.Random, street: str) -> str:
     """Return a name with the oddities that recorded names have."""
-    other = rng.choice(streets)
+    other = rng.choice(_STREETS)
     patterns = {
-        street: 30,
-        f"{street} / {other}": 24,
-        f"{street}/{other}": 16,
+        street: 20,
+        f"{street} / {other}": 30,
+        f"{street}/{other}": 20,
         f"{street}, {rng.choice(_SIDES)}": 6,
-        f"Plac {street.removesuffix('a')}y ({other})": 6,
-        f"Rondo\u00a0{street}": 4,
-        f"{rng.choice(_PLACES)} (stacja kolejowa)": 3,
+        f"Plac {rng.choice(_GUILDS)}": 4,
+        f"Plac {rng.choice(_GUILDS)} ({street})": 4,
+        f"Rondo\u00a0{rng.choice(_GUILDS)}": 3,
+        f"{rng.choice(_PLACES)} {street} (stacja kolejowa)": 3,
         f"{street} P&amp;R": 3,
         f"{street} &amp; {other}": 2,
         f"{street} ": 4,
-        f"{street} {rng.randint(1, 120)} (Wrocław {rng.choice(_PLACES)})": 2,
+        f"{street} {rng.randint(1, 120)} ({rng.choice(_PLACES)})": 2,
     }
     return rng.choices(list(patterns), list(patterns.values()))[0]

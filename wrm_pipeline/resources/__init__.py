@@ -1,0 +1,1 @@
+"""Clients as Dagster resources. They hold no secret: credentials are read when a run starts."""

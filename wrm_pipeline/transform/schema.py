@@ -62,3 +62,13 @@ def arrow_schema(columns: tuple[Column, ...]) -> pa.Schema:
 
 PROCESSED: Final = arrow_schema(PROCESSED_COLUMNS)
 ENHANCED: Final = arrow_schema(ENHANCED_COLUMNS)
+
+DEAD_RECORD_COLUMNS: Final = (
+    Column("source_key", pa.string(), "Object that the row or file came from"),
+    Column("stage", pa.string(), "Where it was set aside: raw, processed or enhanced"),
+    Column("line", pa.int32(), "Line in the source, from 1; null for a whole file", nullable=True),
+    Column("row", pa.string(), "The row as received; null when it is not UTF-8, over 64 KiB or a file", nullable=True),
+    Column("rule", pa.string(), "Name of the rule that it broke"),
+    Column("message", pa.string(), "Why, in words"),
+    Column("status", pa.string(), "pending_reprocessing, reprocessed or failed_permanently"),
+)

@@ -1,0 +1,82 @@
+"""The dead letters of a day, reported."""
+
+import datetime as dt
+import time
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from dagster import AssetExecutionContext, MaterializeResult, MetadataValue
+
+from wrm_pipeline.assets.common import daily_asset, materialize_days
+from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all
+from wrm_pipeline.assets.metadata import markdown_table, table_schema
+from wrm_pipeline.lake.day_object import inputs_digest
+from wrm_pipeline.lake.dead_letters import (
+    DeadLetter,
+    UnreadableLetterError,
+    count_by,
+    list_letters,
+    read_letter,
+)
+from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.transform.schema import DEAD_RECORD_COLUMNS
+
+_PREVIEW_RECORDS = 10
+
+
+@daily_asset(
+    deps=[wrm_stations_enhanced_data_all],
+    group_name="dead_letters",
+    kinds={"s3", "json"},
+    code_version="1",
+    metadata={"dagster/column_schema": table_schema(DEAD_RECORD_COLUMNS)},
+)
+def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
+    """What was set aside on a UTC day, by rule, stage and status. A letter that cannot be read is named and kept."""
+    lake = object_store.lake
+
+    def build(partition: str) -> tuple[Mapping[str, Any], str]:
+        started, day = time.monotonic(), dt.date.fromisoformat(partition)
+        letters: list[DeadLetter] = []
+        unreadable: list[str] = []
+        versions: list[tuple[str, str]] = []
+        for key in list_letters(lake.store, lake.keys, day):
+            try:
+                letter = read_letter(lake.store, key)
+            except UnreadableLetterError as error:
+                unreadable.append(str(error))
+                context.log.warning("%s. It is left as it is.", error)
+                continue
+            letters.append(letter)
+            versions.append((letter.id, f"{letter.status}/{len(letter.records)}/{letter.retry_count}"))
+        records = [(letter, record) for letter in letters for record in letter.records]
+        metadata = {
+            "dagster/uri": lake.store.uri(lake.keys.dead_letter_day(day)),
+            "dagster/partition_row_count": len(records),
+            "dagster/column_schema": table_schema(DEAD_RECORD_COLUMNS),
+            "letters": len(letters),
+            "records": len(records),
+            **{f"status_{status}": n for status, n in sorted(Counter(x.status.value for x in letters).items())},
+            "unreadable_letters": len(unreadable),
+            "seconds": round(time.monotonic() - started, 3),
+            "by_rule": MetadataValue.md(
+                markdown_table(
+                    ["rule", "stage", "status", "records"], ([*group, n] for group, n in count_by(letters).items())
+                )
+                if records
+                else "No dead letters on this day."
+            ),
+            "preview": MetadataValue.md(
+                markdown_table(
+                    ["source", "line", "rule", "message"],
+                    (
+                        [letter.source_key.rpartition("/")[2], record.line, record.rule, record.message]
+                        for letter, record in records[:_PREVIEW_RECORDS]
+                    ),
+                )
+            ),
+        }
+        return metadata, inputs_digest(versions)
+
+    return materialize_days(context, build)

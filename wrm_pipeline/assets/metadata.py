@@ -1,0 +1,106 @@
+"""Metadata of materializations, made from reports."""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
+
+import pyarrow as pa
+from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
+
+from wrm_pipeline.lake.lake import Lake
+from wrm_pipeline.lake.object_store import Traffic
+from wrm_pipeline.layers.report import BuiltDay
+from wrm_pipeline.transform.classify import record_types
+from wrm_pipeline.transform.schema import Column
+
+_PREVIEW_ROWS: Final = 5
+_PREVIEW_COLUMNS: Final = (
+    "station_id",
+    "name",
+    "record_type",
+    "lat",
+    "lon",
+    "bikes",
+    "spaces",
+    "total_docks",
+    "battery_level",
+    "file_timestamp",
+    "quality_flags",
+)
+
+
+def table_schema(columns: Iterable[Column]) -> TableSchema:
+    """Return Dagster's form of some columns, with descriptions."""
+    return TableSchema(
+        columns=[
+            TableColumn(c.name, str(c.type), c.description, TableColumnConstraints(nullable=c.nullable))
+            for c in columns
+        ]
+    )
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table; cells cannot break out of it."""
+
+    def line(cells: Iterable[object]) -> str:
+        return "| " + " | ".join(_cell(cell) for cell in cells) + " |"
+
+    return "\n".join([line(head), line("---" for _ in head), *(line(row) for row in rows)])
+
+
+def _cell(value: object) -> str:
+    text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
+    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
+        text = text.replace(character, escaped)
+    return text
+
+
+def preview(rows: pa.Table) -> str:
+    """Return the first rows as Markdown; times are UTC."""
+    columns = [name for name in _PREVIEW_COLUMNS if name in rows.column_names]
+    head = rows.slice(0, _PREVIEW_ROWS).select(columns).to_pylist()
+    return markdown_table(columns, ([row[name] for name in columns] for row in head))
+
+
+def record_type_counts(rows: pa.Table) -> dict[str, int]:
+    """Count rows by record type."""
+    if "record_type" in rows.column_names:
+        types = rows.column("record_type")
+    else:
+        types = record_types(rows.column("station_id").combine_chunks(), rows.column("name").combine_chunks())
+    found = Counter({entry["values"]: entry["counts"] for entry in types.value_counts().to_pylist()})
+    return {kind: found[kind] for kind in ("station", "bike", "unknown")}
+
+
+def day_metadata(
+    lake: Lake, built: BuiltDay, columns: Iterable[Column], *, seconds: float, traffic: Traffic
+) -> Mapping[str, Any]:
+    """Return the metadata of a built day; `seconds` is wall-clock time, `traffic` what this build alone sent."""
+    manifest = built.manifest
+    set_aside = [source for source in manifest.sources if source.fault is not None]
+    counts = record_type_counts(built.rows)
+    return {
+        "dagster/uri": lake.store.uri(built.info.key),
+        "dagster/partition_row_count": built.rows.num_rows,
+        "dagster/column_schema": table_schema(columns),
+        **{f"rows_{kind}": count for kind, count in counts.items()},
+        "rows_in": manifest.total("rows"),
+        "rows_kept": manifest.total("kept"),
+        "rows_dead": manifest.total("dead"),
+        "rows_duplicate": manifest.total("duplicates"),
+        "files_set_aside": len(set_aside),
+        "inputs": len(manifest.sources),
+        "inputs_read": built.read,
+        "newest_input": manifest.sources[-1].key,
+        "build": built.build.value,
+        "bytes": built.info.size,
+        "etag": built.info.etag,
+        "code_version": manifest.code_version,
+        "dead_letters_written": len(built.letters),
+        "seconds": round(seconds, 3),
+        "s3_requests": sum(traffic.requests.values()),
+        "s3_bytes_received": traffic.bytes_received,
+        "s3_bytes_sent": traffic.bytes_sent,
+        "s3_retries": traffic.retries,
+        "preview": MetadataValue.md(preview(built.rows)),
+    }

@@ -1,0 +1,81 @@
+"""Raw: what the feed shows now, kept as it came."""
+
+import time
+from typing import Any
+
+from dagster import (
+    AssetExecutionContext,
+    DataVersion,
+    MaterializeResult,
+    MetadataValue,
+    TableColumn,
+    TableSchema,
+    asset,
+)
+
+from wrm_pipeline.assets.common import OWNERS, clear_failures, provenance
+from wrm_pipeline.assets.metadata import preview, record_type_counts
+from wrm_pipeline.feed.base import Fault, PayloadFault, Snapshot
+from wrm_pipeline.feed.bikesharemap import HEADER
+from wrm_pipeline.feed.fetch import FeedCutOff
+from wrm_pipeline.layers.raw import RAW_CODE_VERSION, keep_snapshot, set_aside
+from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.object_store import ObjectStoreResource
+
+RAW_SCHEMA = TableSchema(
+    columns=[
+        TableColumn(name, "text", "Field of the feed as received; processed explains its meaning")
+        for name in HEADER.decode().split(",")
+    ]
+)
+
+
+@asset(
+    group_name="wrm_data_acquisition",
+    kinds={"s3", "csv"},
+    owners=OWNERS,
+    code_version=RAW_CODE_VERSION,
+    metadata={"dagster/column_schema": RAW_SCHEMA},
+)
+def wrm_stations_raw_data(
+    context: AssetExecutionContext, object_store: ObjectStoreResource, feed: FeedResource
+) -> MaterializeResult[Any]:
+    """The snapshot that the feed shows now, byte for byte, unless it equals the newest one in raw."""
+    lake, started, before = object_store.lake, time.monotonic(), object_store.lake.store.traffic.snapshot()
+    with clear_failures():
+        try:
+            payload = feed.fetch()
+        except FeedCutOff as cut:
+            fault = Fault(PayloadFault.CUT_OFF, str(cut))
+            raise set_aside(lake, cut.body, fault, provenance(context).now(), provenance(context)) from cut
+        kept = keep_snapshot(lake, feed.format, payload.body, payload.fetched_at, provenance(context))
+    parsed = feed.format.parse([Snapshot(kept.info.key, kept.time, payload.body)])
+    (tally,) = parsed.tallies
+    traffic = lake.store.traffic.snapshot() - before
+    return MaterializeResult(
+        data_version=DataVersion(kept.sha256),
+        metadata={
+            "dagster/uri": lake.store.uri(kept.info.key),
+            "dagster/row_count": tally.rows,
+            "dagster/column_schema": RAW_SCHEMA,
+            "key": kept.info.key,
+            "sha256": kept.sha256,
+            "bytes": kept.size,
+            "duplicate": kept.duplicate,
+            "snapshot_time": MetadataValue.timestamp(kept.time),
+            "fetched_at": MetadataValue.timestamp(payload.fetched_at),
+            "feed": MetadataValue.url(feed.address),
+            "feed_seconds": round(payload.seconds, 3),
+            "feed_attempts": payload.attempts,
+            "feed_bytes_transferred": payload.encoded_bytes,
+            **{f"rows_{kind}": count for kind, count in record_type_counts(parsed.rows).items()},
+            "rows_in": tally.rows,
+            "rows_kept": tally.kept,
+            "rows_dead": tally.dead,
+            "rows_duplicate": tally.duplicates,
+            "inputs": 1,
+            "seconds": round(time.monotonic() - started, 3),
+            "s3_requests": sum(traffic.requests.values()),
+            "preview": MetadataValue.md(preview(parsed.rows)),
+        },
+    )

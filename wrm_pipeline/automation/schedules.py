@@ -1,0 +1,70 @@
+"""What runs by the clock, all times UTC."""
+
+import datetime as dt
+
+from dagster import (
+    DefaultScheduleStatus,
+    RunRequest,
+    ScheduleDefinition,
+    ScheduleEvaluationContext,
+    SkipReason,
+    schedule,
+)
+
+from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
+from wrm_pipeline.assets.partitions import FIRST_DAY
+from wrm_pipeline.lake.object_store import StoreError
+from wrm_pipeline.layers.reconcile import stale_days
+from wrm_pipeline.resilience import BreakerOpen
+from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.settings import Settings
+
+# A day's build takes seconds, so a night's work; what is left comes first the next night.
+DAYS_PER_NIGHT = 200
+
+
+def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
+    """Return the schedules, their cron lines taken from the settings."""
+
+    @schedule(
+        job=wrm_stations_ingest_job,
+        cron_schedule=settings.wrm_poll_cron,
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Polls the feed (WRM_POLL_CRON).",
+    )
+    def wrm_stations_ingest_schedule(feed: FeedResource) -> RunRequest | SkipReason:
+        if feed.breaker.is_open():
+            return SkipReason("The feed failed repeatedly and its circuit breaker is open; the next poll tries again.")
+        return RunRequest()
+
+    @schedule(
+        job=wrm_stations_processing_job,
+        cron_schedule=settings.wrm_reconcile_cron,
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Rebuilds each day whose recorded inputs differ from what raw holds (WRM_RECONCILE_CRON).",
+    )
+    def wrm_stations_reconcile_schedule(
+        context: ScheduleEvaluationContext, object_store: ObjectStoreResource
+    ) -> list[RunRequest] | SkipReason:
+        now = context.scheduled_execution_time
+        lake = object_store.lake
+        try:
+            days = [day for day in lake.raw_days() if FIRST_DAY <= day <= dt.datetime.now(dt.UTC).date()]
+            stale = list(stale_days(lake, days))
+        except (StoreError, BreakerOpen) as error:
+            return SkipReason(f"The lake could not be compared with raw. {error}")
+        if not stale:
+            return SkipReason(f"All {len(days)} days are built from what raw holds.")
+        return [
+            RunRequest(
+                run_key=f"reconcile:{now:%Y-%m-%dT%H:%M}:{entry.day}",
+                partition_key=entry.day.isoformat(),
+                tags={"wrm/reason": entry.reason},
+            )
+            for entry in stale[:DAYS_PER_NIGHT]
+        ]
+
+    return [wrm_stations_ingest_schedule, wrm_stations_reconcile_schedule]

@@ -1,0 +1,45 @@
+"""The code location. `build_defs` makes a fresh `Definitions`, so that tests swap only what they need."""
+
+from collections.abc import Mapping
+
+from dagster import Definitions, in_process_executor
+
+from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all, wrm_stations_processed_data_all
+from wrm_pipeline.assets.dlq import wrm_stations_dlq
+from wrm_pipeline.assets.raw import wrm_stations_raw_data
+from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
+from wrm_pipeline.automation.maintenance import wrm_stations_cleanup_job
+from wrm_pipeline.automation.schedules import build_schedules
+from wrm_pipeline.automation.sensors import wrm_stations_raw_data_sensor
+from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.settings import load_settings
+
+
+def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Definitions:
+    """Return the definitions.
+
+    Raises:
+        SettingsError: a variable has a wrong value; the message names it.
+    """
+    settings = load_settings()
+    return Definitions(
+        assets=[
+            wrm_stations_raw_data,
+            wrm_stations_processed_data_all,
+            wrm_stations_enhanced_data_all,
+            wrm_stations_dlq,
+        ],
+        jobs=[wrm_stations_ingest_job, wrm_stations_processing_job, wrm_stations_cleanup_job],
+        schedules=build_schedules(settings),
+        sensors=[wrm_stations_raw_data_sensor],
+        resources={
+            "object_store": ObjectStoreResource(),
+            "feed": FeedResource(),
+            **(resource_overrides or {}),
+        },
+        executor=in_process_executor,
+    )
+
+
+defs = build_defs()
