@@ -145,7 +145,8 @@ class Settings(BaseSettings):
         if self.vault_enabled:
             raise SettingsError(
                 "VAULT_ENABLED is true, but this version reads secrets from the environment, .env or "
-                "WRM_SECRETS_DIR only. Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY in one of these."
+                "WRM_SECRETS_DIR only. Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and "
+                "S3_SECRET_ACCESS_KEY in one of these."
             )
         endpoint, bucket = self.s3_endpoint_url, self.bucket_name
         key_id, secret = self.s3_access_key_id, self.s3_secret_access_key

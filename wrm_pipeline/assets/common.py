@@ -41,7 +41,8 @@ def daily_asset(**arguments: Any) -> Callable[[Callable[..., Any]], AssetsDefini
                 owners=OWNERS,
                 **arguments,
             )
-            return decorator(function)
+            definition: AssetsDefinition = decorator(function)
+            return definition
 
     return decorate
 
@@ -57,7 +58,7 @@ def clear_failures() -> Iterator[None]:
 
 def provenance(context: AssetExecutionContext) -> Provenance:
     """Return who is at work, for dead letters."""
-    return Provenance(run_id=context.run_id, asset=context.asset_key.to_user_string())
+    return Provenance(run_id=context.run.run_id, asset=context.asset_key.to_user_string())
 
 
 def materialize_days(

@@ -2,8 +2,6 @@
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
-from wrm_pipeline.assets.partitions import daily_partitions
-
 # Runs with one value of this tag wait for each other; dagster.yaml sets the limit.
 SERIAL_TAG = "wrm/serial"
 
@@ -21,6 +19,5 @@ wrm_stations_processing_job = define_asset_job(
         "wrm_stations_processed_data_all", "wrm_stations_enhanced_data_all", "wrm_stations_dlq"
     ),
     description="Bring processed and enhanced of a day up to date with raw, and report its dead letters.",
-    partitions_def=daily_partitions,
     executor_def=in_process_executor,
 )

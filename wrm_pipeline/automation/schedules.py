@@ -11,8 +11,8 @@ from dagster import (
     schedule,
 )
 
-from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
 from wrm_pipeline.assets.partitions import FIRST_DAY
+from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.reconcile import stale_days
 from wrm_pipeline.resilience import BreakerOpen

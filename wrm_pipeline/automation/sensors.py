@@ -5,8 +5,8 @@ from itertools import islice
 
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
-from wrm_pipeline.automation.jobs import wrm_stations_processing_job
 from wrm_pipeline.assets.partitions import FIRST_DAY
+from wrm_pipeline.automation.jobs import wrm_stations_processing_job
 from wrm_pipeline.automation.raw_cursor import RawCursor, decide
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.resilience import BreakerOpen

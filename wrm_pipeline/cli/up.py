@@ -1,11 +1,12 @@
 """`wrm up`: the Dagster UI and daemon, with a local store and feed where the settings name none."""
 
+import os
 import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -27,26 +28,38 @@ def run_until_interrupted(host: str, port: int, bad_rows: int) -> int:
     dagster = _dagster_command()
     if not is_free(port):
         raise LocalServerError(f"Port {port} is taken. Give another one: wrm up --port {port + 1}")
-    with _sigterm_as_interrupt(), local_stack(bad_rows=bad_rows) as stack:
+    with _interruptible(), local_stack(bad_rows=bad_rows) as stack:
         click.echo(f"Dagster UI  http://{host}:{port}")
         click.echo(f"store       {stack.store_address}{'  (SeaweedFS, started here)' if stack.store else ''}")
         click.echo(f"feed        {stack.feed_address}{'  (simulated, started here)' if stack.simulator else ''}")
         click.echo("Ctrl-C ends it. In another shell: wrm status")
         process = subprocess.Popen(  # noqa: S603 - our own interpreter's command, our own arguments
-            [dagster, "dev", "-m", "wrm_pipeline.definitions", "-h", host, "-p", str(port)],
+            [dagster, "dev", *_code_location(), "-h", host, "-p", str(port)],
             env=subprocess_environment(),
+            start_new_session=True,  # a group of its own, so that whatever it started can be ended with it
         )
         try:
             return process.wait()
         except KeyboardInterrupt:
             process.send_signal(signal.SIGINT)
-            try:
-                process.wait(_GRACE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            click.echo("Everything that was started here has ended.")
             return 0
+        finally:
+            _end_group(process)
+            click.echo("Everything that was started here has ended.")
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Wait for a process that was told to end, then end what is left of its group."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(_GRACE_S)
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def _code_location() -> list[str]:
+    # The same file that a server uses, so that schedules and runs go by the same names here and there.
+    return ["-w", "workspace.yaml"] if Path("workspace.yaml").exists() else ["-m", "wrm_pipeline.definitions"]
 
 
 def _dagster_command() -> str:
@@ -60,12 +73,16 @@ def _dagster_command() -> str:
 
 
 @contextmanager
-def _sigterm_as_interrupt() -> Iterator[None]:
+def _interruptible() -> Iterator[None]:
+    """Let SIGTERM end us as Ctrl-C does, and Ctrl-C too: a shell's background jobs and their children ignore it."""
+
     def interrupt(_signal: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    previous = signal.signal(signal.SIGTERM, interrupt)
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: interrupt}
+    previous = {number: signal.signal(number, handler) for number, handler in handlers.items()}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)

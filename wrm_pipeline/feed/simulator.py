@@ -192,6 +192,8 @@ def _recordings(directory: Path) -> list[Path]:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 64  # the default of 5 makes the sixth client of a burst wait a second for its SYN
+
     def __init__(self, address: tuple[str, int], simulator: SimulatorServer) -> None:
         self.simulator = simulator
         super().__init__(address, _Handler)
