@@ -6,7 +6,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from wrm_pipeline.cli.local_servers import LocalStore, is_free
+from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore, is_free
 from wrm_pipeline.feed.simulator import SimulatorServer
 from wrm_pipeline.settings import LOCAL_DIRECTORY, LOCAL_ENVIRONMENT, load_settings, set_environment
 
@@ -32,10 +32,14 @@ def local_stack(*, speed: float = 1.0, bad_rows: int = 0) -> Iterator[LocalStack
     `speed` and `bad_rows` are the simulator's: simulated seconds a second, and spoilt rows a snapshot.
 
     Raises:
-        LocalServerError: a part does not start.
+        LocalServerError: a part does not start, or this is production, which needs real ones.
         SettingsError: a setting has a wrong value.
     """
     settings = load_settings()
+    if settings.wrm_env == "production" and not (settings.has_store and settings.has_feed):
+        raise LocalServerError(
+            "WRM_ENV is production, where nothing is started as a stand-in. Set S3_ENDPOINT_URL and WRM_FEED_URL."
+        )
     environment: dict[str, str] = {}
     with ExitStack() as parts:
         store = simulator = None

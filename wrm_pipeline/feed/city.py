@@ -176,10 +176,8 @@ def _behind_gmt(there: dt.datetime) -> int:
 
 
 def _along(curve: tuple[tuple[float, float], ...], x: float) -> float:
-    for (x0, y0), (x1, y1) in pairwise(curve):
-        if x <= x1:
-            return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
-    return curve[-1][1]
+    (x0, y0), (x1, y1) = next(piece for piece in pairwise(curve) if x <= piece[1][0])
+    return y0 + (y1 - y0) * (x - x0) / (x1 - x0)
 
 
 def _noise(key: str, what: str, x: float) -> float:

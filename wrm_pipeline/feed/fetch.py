@@ -1,7 +1,8 @@
 """Getting the feed's bytes over HTTP, with limits on everything a server can overdo. What the bytes mean is not asked.
 
-One connection an attempt and no connection pool: a poll every few minutes has no connection to reuse, and holding the
-connection ourselves is what lets a timer cut it. A read timeout alone would let a server drip one byte at a time.
+One plain connection an attempt: a poll every few minutes has none to reuse, and only who holds the socket from the
+start can cut it when an attempt lasts too long. Read timeouts alone let a server drip its headers a byte at a time, and
+urllib3's pool hands out the socket only after the headers; it also logs the whole URL when they are cut short.
 """
 
 import contextlib
@@ -18,9 +19,7 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import Final, Self
 
-from urllib3.connection import HTTPConnection, HTTPSConnection
-from urllib3.exceptions import HTTPError, InvalidHeader, LocationParseError, ReadTimeoutError
-from urllib3.response import HTTPResponse
+from urllib3.exceptions import InvalidHeader, LocationParseError
 from urllib3.util import Retry, Url, parse_url
 
 from wrm_pipeline import __version__
@@ -38,7 +37,7 @@ FEED_POLICY: Final = RetryPolicy(attempts=3, budget_s=60.0, base_s=1.0, cap_s=10
 _CHUNK_BYTES: Final = 64 * 2**10
 _SHOWN_CHARACTERS: Final = 120
 _TRANSIENT_STATUS: Final = frozenset({429, 500, 502, 503, 504})
-_NETWORK_ERRORS: Final = (OSError, http.client.HTTPException, HTTPError)
+_NETWORK_ERRORS: Final = (OSError, http.client.HTTPException)
 
 
 @dataclass(frozen=True)
@@ -188,7 +187,9 @@ class _Target:
     def of(cls, url: str) -> Self:
         try:
             parsed = parse_url(url)
+            # Both readings: parsers differ on odd addresses, and this one decides where the request goes.
             allowed = is_secure_or_loopback(url) and is_secure_or_loopback(parsed.url)
+            (parsed.host or "").encode("idna")
         except (LocationParseError, ValueError):
             raise FeedRefused("The feed's address cannot be read. Check WRM_FEED_URL.") from None
         if not allowed or parsed.host is None:
@@ -204,7 +205,7 @@ class _Target:
         secure = parsed.scheme == "https"
         return cls(
             secure=secure,
-            host=parsed.host,
+            host=parsed.host.strip("[]"),
             port=parsed.port or (443 if secure else 80),
             request_uri=parsed.request_uri,
             shown=_place(url),
@@ -218,15 +219,20 @@ class _Connection:
     """One connection for one request, which a timer cuts when the attempt has lasted too long."""
 
     def __init__(self, target: _Target, timeout_s: float) -> None:
-        kind = HTTPSConnection if target.secure else HTTPConnection  # verifies certificates; knows no proxies
-        self._http = kind(target.host, target.port, timeout=min(CONNECT_TIMEOUT_S, timeout_s))
+        connect_s = min(CONNECT_TIMEOUT_S, timeout_s)
+        self._http: http.client.HTTPConnection
+        if target.secure:
+            context = ssl.create_default_context()  # verifies certificate and name
+            self._http = http.client.HTTPSConnection(target.host, target.port, timeout=connect_s, context=context)
+        else:
+            self._http = http.client.HTTPConnection(target.host, target.port, timeout=connect_s)
         self._target = target
         self._timeout_s = timeout_s
         self._limit_s = ATTEMPT_FACTOR * timeout_s
         self._expired = threading.Event()
         self._timer = threading.Timer(self._limit_s, self._cut)
         self._socket: socket.socket | None = None
-        self._response: HTTPResponse | None = None
+        self._response: http.client.HTTPResponse | None = None
 
     def __enter__(self) -> Self:
         self._timer.daemon = True
@@ -242,7 +248,7 @@ class _Connection:
             self._response.close()
         self._http.close()
 
-    def get(self, headers: dict[str, str]) -> HTTPResponse:
+    def get(self, headers: dict[str, str]) -> http.client.HTTPResponse:
         """Connect, ask, and return the answer when its headers have come.
 
         Raises:
@@ -253,11 +259,9 @@ class _Connection:
             self._http.connect()
             # Kept, since the connection forgets its socket as soon as the server says that it will close it.
             self._socket = self._http.sock
+            self._socket.settimeout(self._timeout_s)
             self.check_time()
-            self._http.timeout = self._timeout_s
-            self._http.request(
-                "GET", self._target.request_uri, headers=headers, preload_content=False, decode_content=False
-            )
+            self._http.request("GET", self._target.request_uri, headers=headers)
             self._response = self._http.getresponse()
         except _NETWORK_ERRORS as error:
             self.check_time()
@@ -280,7 +284,7 @@ class _Connection:
                 socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
 
-def _require_ok(response: HTTPResponse, target: _Target) -> None:
+def _require_ok(response: http.client.HTTPResponse, target: _Target) -> None:
     status = response.status
     if status == HTTPStatus.OK:
         return
@@ -293,7 +297,7 @@ def _require_ok(response: HTTPResponse, target: _Target) -> None:
     raise FeedRefused(f"{answer}, which trying again does not change. Check WRM_FEED_URL.")
 
 
-def _retry_after_s(response: HTTPResponse) -> float | None:
+def _retry_after_s(response: http.client.HTTPResponse) -> float | None:
     value = response.headers.get("Retry-After", "")[:_SHOWN_CHARACTERS]
     try:
         return Retry().parse_retry_after(value)
@@ -301,13 +305,13 @@ def _retry_after_s(response: HTTPResponse) -> float | None:
         return None
 
 
-def _read_body(response: HTTPResponse, target: _Target, connection: _Connection) -> tuple[bytes, int]:
+def _read_body(response: http.client.HTTPResponse, target: _Target, connection: _Connection) -> tuple[bytes, int]:
     """Return the decoded body and the number of bytes that came over the wire."""
     decoder = _decoder(response.headers.get("Content-Encoding", ""), target)
     encoded_bytes = 0
     try:
         # read1 returns what has come, where read would wait for the whole chunk.
-        while chunk := response.read1(_CHUNK_BYTES, decode_content=False):
+        while chunk := response.read1(_CHUNK_BYTES):
             encoded_bytes += len(chunk)
             decoder.feed(chunk)
             if max(encoded_bytes, len(decoder.body)) > MAX_BODY_BYTES:
@@ -317,7 +321,7 @@ def _read_body(response: HTTPResponse, target: _Target, connection: _Connection)
                 )
     except _NETWORK_ERRORS as error:
         connection.check_time()
-        if not decoder.body or isinstance(error, ReadTimeoutError):
+        if not decoder.body or isinstance(error, TimeoutError):
             raise _explained(error, target) from error
         raise _cut_off(target, decoder, encoded_bytes) from error
     except zlib.error as error:
@@ -326,7 +330,9 @@ def _read_body(response: HTTPResponse, target: _Target, connection: _Connection)
             bytes(decoder.body) or chunk,
         ) from error
     connection.check_time()
-    if encoded_bytes and not decoder.complete:
+    # Headers that were cut off read like an answer without a length and without a body.
+    no_body = not encoded_bytes and response.length is None and not response.chunked
+    if response.length or (encoded_bytes and not decoder.complete):
         raise _cut_off(target, decoder, encoded_bytes)
     return bytes(decoder.body), encoded_bytes
 
@@ -381,11 +387,10 @@ def _decoder(encoding: str, target: _Target) -> _Identity | _Gunzip:
 
 
 def _explained(error: Exception, target: _Target) -> FeedError:
-    cause = error.__cause__ or error
-    reason = _printable(str(cause)) or type(cause).__name__
+    reason = _printable(str(error)) or type(error).__name__
     # An end of file inside TLS is a connection that broke, like any other; the rest is keys and certificates.
-    broken = isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError)
-    if isinstance(cause, ssl.SSLError) and not broken:
+    broken = isinstance(error, ssl.SSLEOFError | ssl.SSLZeroReturnError)
+    if isinstance(error, ssl.SSLError) and not broken:
         return FeedRefused(
             f"The TLS connection to the feed at {target} failed: {reason}. "
             "Check WRM_FEED_URL, and the clock and the CA certificates of this machine."
