@@ -38,6 +38,7 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
 
     def build(partition: str) -> tuple[Mapping[str, Any], str]:
         started, day = time.monotonic(), dt.date.fromisoformat(partition)
+        before = lake.store.traffic.snapshot()
         letters: list[DeadLetter] = []
         unreadable: list[str] = []
         versions: list[tuple[str, str]] = []
@@ -55,6 +56,8 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
             "dagster/uri": lake.store.uri(lake.keys.dead_letter_day(day)),
             "dagster/partition_row_count": len(records),
             "dagster/column_schema": table_schema(DEAD_RECORD_COLUMNS),
+            "inputs": len(letters) + len(unreadable),
+            "bytes": (lake.store.traffic.snapshot() - before).bytes_received,
             "letters": len(letters),
             "records": len(records),
             **{f"status_{status}": n for status, n in sorted(Counter(x.status.value for x in letters).items())},

@@ -27,6 +27,8 @@ _PREVIEW_COLUMNS: Final = (
     "file_timestamp",
     "quality_flags",
 )
+# Names come from a public feed: no tags, cells, links or images. Entities, since a name may end in a backslash itself.
+_ENTITIES: Final = {ord(character): f"&#{ord(character)};" for character in "&<|[]`\\"}
 
 
 def table_schema(columns: Iterable[Column]) -> TableSchema:
@@ -50,9 +52,8 @@ def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str
 
 def _cell(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else "" if value is None else str(value)
-    for character, escaped in (("&", "&amp;"), ("<", "&lt;"), ("|", "\\|"), ("\n", " ")):
-        text = text.replace(character, escaped)
-    return text
+    # Splitting at every kind of blank leaves none that could end the line.
+    return " ".join(text.translate(_ENTITIES).split())
 
 
 def preview(rows: pa.Table) -> str:

@@ -57,6 +57,7 @@ def wrm_stations_raw_data(
         metadata={
             "dagster/uri": lake.store.uri(kept.info.key),
             "dagster/row_count": tally.rows,
+            "dagster/partition_row_count": tally.rows,
             "dagster/column_schema": RAW_SCHEMA,
             "key": kept.info.key,
             "sha256": kept.sha256,

@@ -187,8 +187,8 @@ class _Target:
     def of(cls, url: str) -> Self:
         try:
             parsed = parse_url(url)
-            # Both readings: parsers differ on odd addresses, and this one decides where the request goes.
-            allowed = is_secure_or_loopback(url) and is_secure_or_loopback(parsed.url)
+            # As read here, not as given: parsers differ on odd addresses, and this reading decides where the request goes.
+            allowed = is_secure_or_loopback(parsed.url)
             (parsed.host or "").encode("idna")
         except (LocationParseError, ValueError):
             raise FeedRefused("The feed's address cannot be read. Check WRM_FEED_URL.") from None
@@ -332,7 +332,7 @@ def _read_body(response: http.client.HTTPResponse, target: _Target, connection: 
     connection.check_time()
     # Headers that were cut off read like an answer without a length and without a body.
     no_body = not encoded_bytes and response.length is None and not response.chunked
-    if response.length or (encoded_bytes and not decoder.complete):
+    if response.length or no_body or (encoded_bytes and not decoder.complete):
         raise _cut_off(target, decoder, encoded_bytes)
     return bytes(decoder.body), encoded_bytes
 

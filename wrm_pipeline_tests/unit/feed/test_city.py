@@ -4,6 +4,7 @@ import csv
 import datetime as dt
 import io
 from collections import Counter
+from itertools import pairwise
 from statistics import mean
 
 import pytest
@@ -48,7 +49,7 @@ def test_every_snapshot_of_every_city_has_the_shape_of_the_recorded_feed(seed: i
     rows = rows_of(body)
     assert {len(row) for row in rows} == {13}
     assert len({row[0] for row in rows}) == len(rows)
-    assert all(100 <= later - earlier <= 300 for earlier, later in zip(map(time_us, rows), map(time_us, rows[1:])))
+    assert all(100 <= later - earlier <= 300 for earlier, later in pairwise(map(time_us, rows)))
     assert time_us(rows[-1]) == (at - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
     assert 225 <= len(stations(body)) <= 245
     assert 120 <= len(bikes(body)) <= 500
@@ -146,25 +147,24 @@ def test_some_free_bikes_are_electric_and_show_their_battery() -> None:
 
 def test_from_one_poll_to_the_next_little_changes_but_something_does() -> None:
     day = [snapshot(1, WEDNESDAY + POLL * step) for step in range(288)]
-    by_day = []
-    for before, after in zip(day, day[1:]):
-        changes = [int(after_row[5]) - int(stations(before)[key][5]) for key, after_row in stations(after).items()]
-        assert max(map(abs, changes)) <= 3
-        by_day.append(sum(map(abs, changes)))
-        old, new = bikes(before), bikes(after)
-        assert len(old.keys() & new.keys()) > 0.9 * len(new)
-        assert sum(old[key][3:5] != new[key][3:5] for key in old.keys() & new.keys()) < 0.1 * len(new)
-    assert mean(by_day[60:240]) > 20  # local daytime
-    assert mean(by_day[:24]) < 10  # two to four at night
-    free = [len(bikes(body)) for body in day]
-    assert max(free) - min(free) > 20
-    stayed = bikes(day[0]).keys() & bikes(day[-1]).keys()
-    assert 60 < len(stayed) < len(bikes(day[0]))
+    docked = [{key: int(row[5]) for key, row in stations(body).items()} for body in day]
+    free = [{key: (row[3], row[4]) for key, row in bikes(body).items()} for body in day]
+
+    changes = [[abs(new[key] - old[key]) for key in new.keys() & old.keys()] for old, new in pairwise(docked)]
+    assert max(map(max, changes)) <= 3
+    assert mean(map(sum, changes[60:240])) > 20  # by day
+    assert mean(map(sum, changes[:24])) < 10  # from two to four at night
+    for old, new in pairwise(free):
+        stayed = old.keys() & new.keys()
+        assert len(stayed) > 0.9 * len(new)
+        assert sum(old[key] != new[key] for key in stayed) < 0.1 * len(new)
+    assert len(free[0].keys() - free[-1].keys()) > 20
+    assert max(map(len, free)) - min(map(len, free)) > 20
 
 
 def test_work_places_fill_on_a_weekday_morning_and_hardly_at_the_weekend() -> None:
     def rise(day: dt.datetime, seed: int) -> float:
-        """Bikes that central stations gain between 5 and 9 UTC, less what residential ones do."""
+        """Bikes that central stations gain between 5 and 11 in the morning, less what residential ones do."""
         early, late = (stations(snapshot(seed, day.replace(hour=hour))) for hour in (3, 9))
         gains = {True: [0], False: [0]}
         for station in stations_on(seed, day.date()):
@@ -183,7 +183,7 @@ def test_stations_open_close_for_good_and_change_their_names() -> None:
     days = [WEDNESDAY.date() + dt.timedelta(days=day) for day in range(200)]
     names = [{station.id: station.name for station in stations_on(1, day)} for day in days]
 
-    pairs = list(zip(names, names[1:]))
+    pairs = list(pairwise(names))
     closed = [(day, key) for day, (before, after) in enumerate(pairs) for key in before.keys() - after.keys()]
     opened = [key for before, after in pairs for key in after.keys() - before.keys()]
     renamed = [key for before, after in pairs for key in before.keys() & after.keys() if before[key] != after[key]]
