@@ -17,7 +17,7 @@ from wrm_pipeline.assets.common import OWNERS, clear_failures, provenance
 from wrm_pipeline.assets.metadata import preview, record_type_counts
 from wrm_pipeline.feed.base import Fault, PayloadFault, Snapshot
 from wrm_pipeline.feed.bikesharemap import HEADER
-from wrm_pipeline.feed.fetch import FeedCutOff
+from wrm_pipeline.feed.fetch import FeedCutOff, FeedDamaged
 from wrm_pipeline.layers.raw import RAW_CODE_VERSION, keep_snapshot, set_aside
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
@@ -45,9 +45,10 @@ def wrm_stations_raw_data(
     with clear_failures():
         try:
             payload = feed.fetch()
-        except FeedCutOff as cut:
-            fault = Fault(PayloadFault.CUT_OFF, str(cut))
-            raise set_aside(lake, cut.body, fault, provenance(context).now(), provenance(context)) from cut
+        except (FeedCutOff, FeedDamaged) as broken:
+            kind = PayloadFault.CUT_OFF if isinstance(broken, FeedCutOff) else PayloadFault.DAMAGED
+            who = provenance(context)
+            raise set_aside(lake, broken.body, Fault(kind, str(broken)), who.now(), who) from broken
         kept = keep_snapshot(lake, feed.format, payload.body, payload.fetched_at, provenance(context))
     parsed = feed.format.parse([Snapshot(kept.info.key, kept.time, payload.body)])
     (tally,) = parsed.tallies

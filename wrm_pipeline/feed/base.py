@@ -20,6 +20,7 @@ class PayloadFault(StrEnum):
     WRONG_HEADER = "wrong_header"
     HEADER_ONLY = "header_only"
     CUT_OFF = "cut_off"
+    DAMAGED = "damaged"
     WRONG_KEY = "wrong_key"
 
 
