@@ -1,6 +1,7 @@
-"""Fixtures for all tests, and the guard that keeps this machine's variables out of them."""
+"""Fixtures for all tests, and the guard that keeps this machine's settings out of them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -16,9 +17,10 @@ from wrm_pipeline_tests.fixtures.servers import (  # noqa: F401 - pytest finds f
 
 
 @pytest.fixture(autouse=True)
-def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A developer's shell must not decide where the tests write: forget its variables."""
-    for name in (*map(str.upper, Settings.model_fields), "WRM_SECRETS_DIR"):
+def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """A developer's shell and .env must not decide where the tests write: forget the one, stand elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    for name in (*map(str.upper, Settings.model_fields), "WRM_SECRETS_DIR", "DAGSTER_HOME"):
         monkeypatch.delenv(name, raising=False)
     for name in [name for name in os.environ if name.startswith("AWS_")]:
         monkeypatch.delenv(name)

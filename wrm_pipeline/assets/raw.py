@@ -45,8 +45,8 @@ def wrm_stations_raw_data(
     with clear_failures():
         try:
             payload = feed.fetch()
-        except (FeedCutOff, FeedDamaged) as broken:
-            kind = PayloadFault.CUT_OFF if isinstance(broken, FeedCutOff) else PayloadFault.DAMAGED
+        except FeedCutOff as broken:
+            kind = PayloadFault.DAMAGED if isinstance(broken, FeedDamaged) else PayloadFault.CUT_OFF
             who = provenance(context)
             raise set_aside(lake, broken.body, Fault(kind, str(broken)), who.now(), who) from broken
         kept = keep_snapshot(lake, feed.format, payload.body, payload.fetched_at, provenance(context))

@@ -66,7 +66,13 @@ def decide(
         day = day_of(key)
         if key in seen:
             continue
-        if day is None or not first_day <= day <= last_day:
+        if key.endswith("/"):
+            pass  # some tools leave an empty object for a folder
+        elif day is not None and day > last_day:
+            # Not remembered: one key from the future would carry the cursor past all that is still to come.
+            ignored.append(key)
+            continue
+        elif day is None or day < first_day:
             ignored.append(key)
         elif day in by_day or len(by_day) < max_days:
             by_day[day] = max(key, by_day.get(day, ""))

@@ -187,7 +187,7 @@ class _Target:
     def of(cls, url: str) -> Self:
         try:
             parsed = parse_url(url)
-            # As read here, not as given: parsers differ on odd addresses, and this reading decides where the request goes.
+            # As read here: parsers differ on odd addresses, and this reading decides where the request goes.
             allowed = is_secure_or_loopback(parsed.url)
             (parsed.host or "").encode("idna")
         except (LocationParseError, ValueError):

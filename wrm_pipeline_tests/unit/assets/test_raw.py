@@ -77,7 +77,7 @@ def test_two_polls_that_see_different_bytes_store_two_objects(pipeline: Pipeline
 
 
 BAD_PAYLOADS = {
-    BadDay.HTML: (PayloadFault.HTML, "HTML"),
+    BadDay.HTML: (PayloadFault.HTML, "a web page came instead of the feed"),
     BadDay.EMPTY: (PayloadFault.EMPTY, "empty"),
     BadDay.HEADER_ONLY: (PayloadFault.HEADER_ONLY, "header"),
     BadDay.WRONG_HEADER: (PayloadFault.WRONG_HEADER, "header"),

@@ -6,11 +6,9 @@ import gzip
 import logging
 import random
 import re
-import shutil
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 import time
 import tracemalloc
@@ -41,6 +39,7 @@ from wrm_pipeline.feed.fetch import (
 )
 from wrm_pipeline.feed.simulator import BadDay, SimulatorServer
 from wrm_pipeline.resilience import BreakerOpen, CircuitBreaker, LocalBreakerState, RetryPolicy
+from wrm_pipeline_tests.fixtures.certificates import loopback_tls
 
 QUICK = RetryPolicy(attempts=3, budget_s=20.0, base_s=0.01, cap_s=0.02)
 NOON = dt.datetime(2025, 8, 20, 12, tzinfo=dt.UTC)
@@ -508,12 +507,8 @@ class TestWhatIsRefused:
         assert isinstance(error, FeedRefused)
         assert "TLS" in str(error)
 
-    @pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
     def test_a_certificate_that_nobody_vouches_for(self, tmp_path: Path) -> None:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(*self_signed(tmp_path))
-
-        with RawServer(answer(), tls=context) as server:
+        with RawServer(answer(), tls=loopback_tls(tmp_path).server) as server:
             error = failure(server.url)
 
         assert isinstance(error, FeedRefused)
@@ -521,26 +516,12 @@ class TestWhatIsRefused:
         assert (server.connections, server.heard) == (1, [])
 
 
-def self_signed(directory: Path) -> tuple[Path, Path]:
-    key, certificate = directory / "key.pem", directory / "certificate.pem"
-    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 1 -subj /CN=test"
-    subprocess.run(
-        [*command.split(), "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key, "-out", certificate],
-        check=True,
-        capture_output=True,
-    )
-    return certificate, key
-
-
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes its certificate with openssl")
 class TestOverTls:
     @pytest.fixture
     def tls(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ssl.SSLContext:
-        certificate, key = self_signed(tmp_path)
-        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))  # OpenSSL's own way to be told whom to trust
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate, key)
-        return context
+        made = loopback_tls(tmp_path)
+        monkeypatch.setenv("SSL_CERT_FILE", str(made.authority_file))  # OpenSSL's own way to be told whom to trust
+        return made.server
 
     def test_a_server_with_a_trusted_certificate_is_asked(self, tls: ssl.SSLContext) -> None:
         with RawServer(answer(), tls=tls) as server:

@@ -1,9 +1,6 @@
 """The doctor, on a healthy store and on stores with one thing wrong each."""
 
 import re
-import shutil
-import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -17,6 +14,7 @@ from wrm_pipeline.cli.local_servers import LocalStore, free_port
 from wrm_pipeline.lake.doctor import Finding, Status, examine
 from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.settings import StoreSettings
+from wrm_pipeline_tests.fixtures.certificates import LoopbackTls, loopback_tls
 from wrm_pipeline_tests.fixtures.fault_proxy import (
     HTML,
     Answer,
@@ -211,32 +209,20 @@ def test_a_stalled_store_does_not_hold_the_doctor_up(proxied: StoreSettings, pro
 
 class TestTls:
     @pytest.fixture
-    def certificate(self, tmp_path: Path) -> Path:
-        openssl = shutil.which("openssl")
-        if openssl is None:
-            pytest.skip("needs the openssl command to make a certificate")
-        path = tmp_path / "loopback.pem"
-        command = (
-            f"{openssl} req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=loopback "
-            f"-addext subjectAltName=IP:127.0.0.1 -keyout {path} -out {tmp_path / 'only.crt'}"
-        )
-        subprocess.run(command.split(), check=True, capture_output=True)
-        path.write_text(path.read_text() + (tmp_path / "only.crt").read_text())
-        return path
+    def tls(self, tmp_path: Path) -> LoopbackTls:
+        return loopback_tls(tmp_path)
 
     @pytest.fixture
     def over_tls(
-        self, store_server: LocalStore, store_settings: StoreSettings, certificate: Path
+        self, store_server: LocalStore, store_settings: StoreSettings, tls: LoopbackTls
     ) -> Iterator[StoreSettings]:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(certificate)
-        with FaultProxy(store_server.endpoint_url, tls=context) as proxy:
+        with FaultProxy(store_server.endpoint_url, tls=tls.server) as proxy:
             yield replace(store_settings, endpoint_url=proxy.url)
 
     def test_an_upload_over_tls_is_read_back(
-        self, over_tls: StoreSettings, certificate: Path, monkeypatch: pytest.MonkeyPatch
+        self, over_tls: StoreSettings, tls: LoopbackTls, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setenv("AWS_CA_BUNDLE", str(certificate))
+        monkeypatch.setenv("AWS_CA_BUNDLE", str(tls.authority_file))
         found = findings(over_tls)
         assert of_status(found, Status.OK) == ALL
         assert "over TLS, same bytes" in found["upload read back"].found
