@@ -60,7 +60,7 @@ bench: $(READY) ## time the pipeline against a naive way and a floor
 
 lock: $(READY) ## resolve requirements.lock anew from pyproject.toml
 	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --all-extras --generate-hashes \
-	  --no-emit-index-url --no-emit-find-links --no-header --upgrade pyproject.toml --output-file requirements.lock
+	  --no-emit-index-url --no-emit-find-links --no-header --no-strip-extras --upgrade pyproject.toml --output-file requirements.lock
 
 clean: ## remove the environment, local data and caches
 	@rm -rf $(VENV) .wrm .coverage .coverage.* htmlcov .pytest_cache .mypy_cache .ruff_cache .hypothesis build dist *.egg-info
