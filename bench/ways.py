@@ -22,21 +22,10 @@ from wrm_pipeline.settings import StoreSettings
 
 CONNECTIONS = 16
 _COLUMNS = [
-    "station_id",
-    "packed_time",
-    "name",
-    "lat",
-    "lon",
-    "bikes",
-    "spaces",
-    "installed",
-    "locked",
-    "temporary",
-    "total_docks",
-    "givesbonus_acceptspedelecs_fbbattlevel",
-    "pedelecs",
+    *("station_id", "packed_time", "name", "lat", "lon", "bikes", "spaces", "installed", "locked", "temporary"),
+    *("total_docks", "givesbonus_acceptspedelecs_fbbattlevel", "pedelecs"),
 ]
-_TYPES = {
+_TYPES: dict[str, Any] = {
     **dict.fromkeys(("lat", "lon"), "float64"),
     **dict.fromkeys(("bikes", "spaces", "total_docks", "pedelecs"), "int64"),
 }
@@ -78,9 +67,7 @@ def naive(client: Any, bucket: str, prefix: str, target: str) -> int:
         for column in ("installed", "locked", "temporary"):
             frame[column] = frame[column] == "true"
         packed = frame.pop("packed_time").str.split("|", expand=True)
-        frame["timestamp"] = pd.to_datetime(packed[0].astype("float64"), unit="s", utc=True).astype(
-            "datetime64[us, UTC]"
-        )
+        frame["timestamp"] = pd.to_datetime(packed[0].astype("float64"), unit="s", utc=True).dt.as_unit("us")
         frame["gmt_local_diff_sec"] = packed[1].astype("int64")
         frame["gmt_servertime_diff_sec"] = packed[2].astype("int64")
         frame["s3_source_key"] = key

@@ -1,5 +1,6 @@
 """The parts that `wrm up` and `wrm run` start themselves: a store and a feed, where the settings name none."""
 
+import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -35,34 +36,53 @@ def local_stack(*, speed: float = 1.0, bad_rows: int = 0) -> Iterator[LocalStack
         LocalServerError: a part does not start, or this is production, which needs real ones.
         SettingsError: a setting has a wrong value.
     """
+    with ExitStack() as parts:
+        alone = _is_alone(parts)
+        if alone:
+            LOCAL_ENVIRONMENT.unlink(missing_ok=True)  # of one that was killed: what it names is gone
+        yield _start(parts, speed=speed, bad_rows=bad_rows, announce=alone)
+
+
+def _is_alone(parts: ExitStack) -> bool:
+    """Tell whether no other `wrm up` or `wrm run` works in this folder, and keep it so until `parts` close."""
+    LOCAL_DIRECTORY.mkdir(parents=True, exist_ok=True)
+    lock = parts.enter_context((LOCAL_DIRECTORY / "local.lock").open("ab"))
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(parts: ExitStack, *, speed: float, bad_rows: int, announce: bool) -> LocalStack:
     settings = load_settings()
     if settings.wrm_env == "production" and not (settings.has_store and settings.has_feed):
         raise LocalServerError(
             "WRM_ENV is production, where nothing is started as a stand-in. Set S3_ENDPOINT_URL and WRM_FEED_URL."
         )
     environment: dict[str, str] = {}
-    with ExitStack() as parts:
-        store = simulator = None
-        if not settings.has_store:
-            port = _S3_PORT if is_free(_S3_PORT) else 0
-            store = parts.enter_context(LocalStore(LOCAL_DIRECTORY / "s3", port=port))
-            environment |= store.environment()
-        if not settings.has_feed:
-            port = _FEED_PORT if is_free(_FEED_PORT) else 0
-            simulator = parts.enter_context(SimulatorServer(port=port, speed=speed, bad_rows=bad_rows))
-            environment["WRM_FEED_URL"] = simulator.url
-        home = _dagster_home()
-        environment["DAGSTER_HOME"] = str(home)
+    store = simulator = None
+    if not settings.has_store:
+        port = _S3_PORT if is_free(_S3_PORT) else 0
+        store = parts.enter_context(LocalStore(LOCAL_DIRECTORY / "s3", port=port))
+        environment |= store.environment()
+    if not settings.has_feed:
+        port = _FEED_PORT if is_free(_FEED_PORT) else 0
+        simulator = parts.enter_context(SimulatorServer(port=port, speed=speed, bad_rows=bad_rows))
+        environment["WRM_FEED_URL"] = simulator.url
+    home = _dagster_home()
+    environment["DAGSTER_HOME"] = str(home)
+    if announce:
         parts.callback(LOCAL_ENVIRONMENT.unlink, missing_ok=True)
         _write_private(LOCAL_ENVIRONMENT, "".join(f"{name}={value}\n" for name, value in environment.items()))
-        set_environment(environment)
-        yield LocalStack(
-            store_address=settings.s3_endpoint_url or environment["S3_ENDPOINT_URL"],
-            feed_address=settings.wrm_feed_url if simulator is None else simulator.url,
-            store=store,
-            simulator=simulator,
-            dagster_home=home,
-        )
+    set_environment(environment)
+    return LocalStack(
+        store_address=settings.s3_endpoint_url or environment["S3_ENDPOINT_URL"],
+        feed_address=settings.wrm_feed_url if simulator is None else simulator.url,
+        store=store,
+        simulator=simulator,
+        dagster_home=home,
+    )
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -38,14 +38,17 @@ def print_status(status: LakeStatus, console: Console | None = None) -> None:
     console.print(f"[bold]{escape(status.store)}[/] at {status.at:%Y-%m-%d %H:%M:%S} UTC")
     if status.newest_snapshot is None or status.age_s is None or status.lag_s is None:
         console.print("Raw holds no snapshot yet. The ingest schedule, or `wrm run`, fetches one.")
-        return
-    facts = Table(show_header=False, box=None)
-    facts.add_row("newest snapshot", f"{status.newest_snapshot:%Y-%m-%d %H:%M:%S} UTC, {duration(status.age_s)} old")
-    facts.add_row("lag", "nothing waits" if status.lag_s == 0 else f"{duration(status.lag_s)} behind raw")
-    if status.latest_rows:
-        rows = ", ".join(f"{count} {kind}" for kind, count in status.latest_rows.items())
-        facts.add_row("latest in enhanced", f"{rows} rows")
-    console.print(facts)
+        if not status.days:
+            return
+    else:
+        facts = Table(show_header=False, box=None)
+        age = duration(status.age_s)
+        facts.add_row("newest snapshot", f"{status.newest_snapshot:%Y-%m-%d %H:%M:%S} UTC, {age} old")
+        facts.add_row("lag", "nothing waits" if status.lag_s == 0 else f"{duration(status.lag_s)} behind raw")
+        if status.latest_rows:
+            rows = ", ".join(f"{count} {kind}" for kind, count in status.latest_rows.items())
+            facts.add_row("latest in enhanced", f"{rows} rows")
+        console.print(facts)
     table = Table()
     for name in ("day (UTC)", "raw", "enhanced", "rows in", "kept", "dead", "duplicate"):
         table.add_column(name, justify="left" if name == "day (UTC)" else "right")

@@ -3,7 +3,7 @@
 A format knows bytes and rows. It knows nothing of HTTP, S3 or Dagster.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -86,6 +86,6 @@ class FeedFormat(Protocol):
         """Judge bytes just fetched: None when they are a snapshot; a last row cut short is a fault here."""
         ...
 
-    def parse(self, snapshots: Sequence[Snapshot]) -> Parsed:
-        """Parse stored snapshots. Never raises for what the bytes hold; a last row cut short is one reject."""
+    def parse(self, snapshots: Iterable[Snapshot]) -> Parsed:
+        """Parse stored snapshots, taken as they come; never raises for what they hold. A cut last row is one reject."""
         ...

@@ -10,8 +10,9 @@ against 0.5 s for the csv module alone.
 """
 
 import csv
+import datetime as dt
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -67,6 +68,8 @@ _ROW_SCHEMA: Final = pa.schema([PROCESSED.field(name) for name in _ROW_COLUMNS])
 # which no line in the plain lane can hold otherwise.
 _QUOTED_NAME: Final = re.compile(rb'([^",]*,[^",]*,)"([^"]*)"((?:,[^",]*){10})')
 _COMMA_IN_NAME: Final = "\x1f"
+# The csv module, and so the reference, refuses quoted fields longer than this many characters.
+_CSV_FIELD_LIMIT: Final = 131_072
 
 # A subset of what parse_packed_time accepts, within which a double holds microseconds exactly (below 2**32 seconds).
 _PLAIN_TIME: Final = r"^(?P<epoch>[0-9]{9,10}(?:\.[0-9]{1,6})?)\|(?P<local>-?[0-9]{1,5})\|(?P<server>-?[0-9]{1,5})$"
@@ -107,7 +110,7 @@ def _fields(line: bytes) -> list[str] | Problem:
     try:
         return next(csv.reader([text], strict=True))
     except csv.Error as error:
-        return Problem("bad_quoting", f"the quotes of the row do not match: {error}")
+        return Problem("bad_quoting", f"the quoted fields of the row cannot be read: {error}")
 
 
 class BikeShareMap:
@@ -118,15 +121,11 @@ class BikeShareMap:
     def inspect(self, body: bytes) -> Fault | None:
         """Judge bytes just fetched: None when they are a snapshot; a last row cut short is a fault here."""
         fault = _whole_file_fault(body)
-        if fault is None and not body.endswith(b"\n"):
-            last = _lines(body)[-1]
-            fields = _fields(last)
-            short = isinstance(fields, Problem) and fields.rule in {"bad_quoting", "bad_encoding"}
-            if short or (isinstance(fields, list) and (len(fields) < FIELDS or not fields[-1].strip())):
-                return Fault(PayloadFault.CUT_OFF, f"the transfer was cut off in the last row, {_shown(last)}")
+        if fault is None and not body.endswith(b"\n") and _is_cut_short(last := _lines(body)[-1]):
+            return Fault(PayloadFault.CUT_OFF, f"the transfer was cut off in the last row, {_shown(last)}")
         return fault
 
-    def parse(self, snapshots: Sequence[Snapshot]) -> Parsed:
+    def parse(self, snapshots: Iterable[Snapshot]) -> Parsed:
         """Parse stored snapshots. Never raises for what the bytes hold; a last row cut short is one reject."""
         return _Parse(snapshots).result()
 
@@ -145,7 +144,7 @@ def _whole_file_fault(body: bytes) -> Fault | None:
         if newline and rest.strip():
             return None
         return Fault(PayloadFault.HEADER_ONLY, "the header came without a single row")
-    start = body[:1024].lstrip(_BOM + b" \t\r\n")
+    start = body.lstrip(_BOM + b" \t\r\n")
     if not start:
         return Fault(PayloadFault.EMPTY, f"{len(body)} bytes came and none of them is text")
     if start.startswith(b"<"):
@@ -161,23 +160,38 @@ def _lines(body: bytes) -> list[bytes]:
     return rows.removesuffix(b"\n").split(b"\n")
 
 
-class _Parse:
-    """One call of `parse`: lines of all snapshots in one list, addressed by their position in it."""
+def _is_cut_short(line: bytes) -> bool:
+    """Tell whether a row ends before its last field has begun: in a field, a quoted name or a character."""
+    fields = _fields(line)
+    if isinstance(fields, Problem):
+        return line.count(b",") < FIELDS - 1
+    return len(fields) < FIELDS or (len(fields) == FIELDS and not fields[-1].strip())
 
-    def __init__(self, snapshots: Sequence[Snapshot]) -> None:
-        self.snapshots = snapshots
+
+class _Parse:
+    """One call of `parse`: lines of all snapshots in one list, addressed by their position in it.
+
+    Snapshots are taken one by one, so that those to come can be on their way meanwhile.
+    """
+
+    def __init__(self, snapshots: Iterable[Snapshot]) -> None:
+        self.keys: list[str] = []
+        self.times: list[dt.datetime] = []
         self.faults: dict[str, Fault] = {}
         self.lines: list[bytes] = []
-        self.starts = np.zeros(len(snapshots) + 1, dtype=np.int64)
+        starts = [0]
         self.unterminated: set[int] = set()
         self.duplicates: list[int] = []
         self.problems: dict[int, Problem] = {}
         self.plain: list[int] = []
-        self.unquoted: dict[int, bytes] = {}
+        self.plain_lines: list[bytes] = []  # as the plain lane takes them: names without their quotes
         self.careful: list[int] = []
-        for index, snapshot in enumerate(snapshots):
+        for snapshot in snapshots:
+            self.keys.append(snapshot.key)
+            self.times.append(snapshot.time)
             self._sort_into_lanes(snapshot)
-            self.starts[index + 1] = len(self.lines)
+            starts.append(len(self.lines))
+        self.starts = np.array(starts, dtype=np.int64)
 
     def _sort_into_lanes(self, snapshot: Snapshot) -> None:
         fault = _whole_file_fault(snapshot.body)
@@ -196,22 +210,22 @@ class _Parse:
                 if line in seen:
                     repeated.add(i)
                 seen.add(line)
-        self.duplicates += (start + i for i in sorted(repeated))
-        for i in [i for i, line in enumerate(lines) if b'"' in line and i not in careful]:
+        plain_lines = lines.copy()
+        for i in [i for i, line in enumerate(lines) if b'"' in line]:
             name = _QUOTED_NAME.fullmatch(lines[i])
-            if name is None:
+            if name is None or len(lines[i]) > _CSV_FIELD_LIMIT:
                 careful.add(i)
-            elif i not in repeated:
-                self.unquoted[start + i] = b"%b%b%b" % (
-                    name[1],
-                    name[2].replace(b",", _COMMA_IN_NAME.encode()),
-                    name[3],
-                )
+            else:
+                plain_lines[i] = b"%b%b%b" % (name[1], name[2].replace(b",", _COMMA_IN_NAME.encode()), name[3])
+        self.duplicates += (start + i for i in sorted(repeated))
         self.careful += (start + i for i in sorted(careful - repeated))
         if careful or repeated:
-            self.plain += (start + i for i in range(len(lines)) if i not in careful and i not in repeated)
+            plain = [i for i in range(len(lines)) if i not in careful and i not in repeated]
+            self.plain += (start + i for i in plain)
+            self.plain_lines += (plain_lines[i] for i in plain)
         else:
             self.plain += range(start, start + len(lines))
+            self.plain_lines += plain_lines
 
     def result(self) -> Parsed:
         positions, rows = self._plain_lane()
@@ -229,7 +243,7 @@ class _Parse:
         positions = np.array(self.plain, dtype=np.int64)
         if not self.plain:
             return positions, _ROW_SCHEMA.empty_table()
-        lines = [self.unquoted.get(p) or self.lines[p] for p in self.plain]
+        lines = self.plain_lines
         try:
             table = _split(lines)
         except pa.ArrowInvalid:  # some row has another number of fields; counting only then saves a tenth of the parse
@@ -253,7 +267,7 @@ class _Parse:
             if isinstance(parsed, dict):
                 positions.append(position)
                 rows.append(parsed)
-            elif parsed.rule in {"too_few_fields", "bad_quoting"} and position in self.unterminated:
+            elif position in self.unterminated and _is_cut_short(self.lines[position]):
                 self.problems[position] = Problem("truncated_row", f"the last row is cut short: {parsed.message}")
             else:
                 self.problems[position] = parsed
@@ -265,9 +279,9 @@ class _Parse:
             return order, table
         ids = _only_chunk(table.column("station_id")).dictionary_encode()
         pairs = self._snapshot_of(order) * len(ids.dictionary) + ids.indices.to_numpy()
-        firsts = np.unique(pairs, return_index=True)[1]
-        if len(firsts) == len(order):
+        if pc.count_distinct(pa.array(pairs)).as_py() == len(order):
             return order, table
+        firsts = np.unique(pairs, return_index=True)[1]
         keep = np.zeros(len(order), dtype=bool)
         keep[firsts] = True
         first_line = dict(zip(pairs[keep].tolist(), self._line_numbers(order[keep]).tolist(), strict=True))
@@ -284,8 +298,8 @@ class _Parse:
         columns["gives_bonus"], columns["battery_level"] = split_overloaded(
             columns["givesbonus_acceptspedelecs_fbbattlevel"], columns["station_id"], columns["name"]
         )
-        keys = pa.array([s.key for s in self.snapshots], type=pa.string())
-        times = pa.array([s.time for s in self.snapshots], type=PROCESSED.field("file_timestamp").type)
+        keys = pa.array(self.keys, type=pa.string())
+        times = pa.array(self.times, type=PROCESSED.field("file_timestamp").type)
         columns["s3_source_key"], columns["file_timestamp"] = keys.take(index), times.take(index)
         return pa.table([columns[name] for name in PROCESSED.names], schema=PROCESSED)
 
@@ -307,7 +321,7 @@ class _Parse:
         )
         return tuple(
             Reject(
-                source_key=self.snapshots[snapshot].key,
+                source_key=self.keys[snapshot],
                 line=line,
                 row=self.lines[position],
                 rule=self.problems[position].rule,
@@ -319,24 +333,24 @@ class _Parse:
     def _tallies(self, kept: np.ndarray) -> tuple[Tally, ...]:
         def per_snapshot(positions: Iterable[int] | np.ndarray) -> list[int]:
             found = self._snapshot_of(np.fromiter(positions, dtype=np.int64))
-            counts: list[int] = np.bincount(found, minlength=len(self.snapshots)).tolist()
+            counts: list[int] = np.bincount(found, minlength=len(self.keys)).tolist()
             return counts
 
         columns = zip(
-            self.snapshots,
+            self.keys,
             np.diff(self.starts).tolist(),
             per_snapshot(kept),
             per_snapshot(self.problems),
             per_snapshot(self.duplicates),
             strict=True,
         )
-        return tuple(Tally(snapshot.key, *counts) for snapshot, *counts in columns)
+        return tuple(Tally(key, *counts) for key, *counts in columns)
 
 
 def _damaged(body: bytes, lines: list[bytes]) -> set[int]:
     """Lines that hold control characters or are not UTF-8; looked for only in a payload that has any."""
     damaged: set[int] = set()
-    stripped = body.replace(b"\r\n", b"\n")
+    stripped = body.replace(b"\r\n", b"\n") if b"\r" in body else body
     if len(stripped.translate(None, _CONTROL)) != len(stripped):
         damaged |= {i for i, line in enumerate(lines) if len(line.translate(None, _CONTROL)) != len(line)}
     try:
@@ -352,13 +366,16 @@ def _split(lines: list[bytes]) -> pa.Table:
     Raises:
         pyarrow.ArrowInvalid: a line has another number of fields.
     """
-    body = b"\n".join(lines)
+    # Arrow takes a BOM off the first line and does not see a last line that is empty: neither may be a row.
+    body = b"\n".join([b"", *lines, b""])
     names = [str(i) for i in range(FIELDS)]
     by_value = pa.dictionary(pa.int32(), pa.string())
     return pacsv.read_csv(
         pa.py_buffer(body),
         # A line must fit a block; the longest possible one is the whole body.
-        read_options=pacsv.ReadOptions(column_names=names, block_size=max(4 << 20, max(map(len, lines)) + 1)),
+        read_options=pacsv.ReadOptions(
+            column_names=names, skip_rows=1, block_size=max(4 << 20, max(map(len, lines)) + 2)
+        ),
         parse_options=pacsv.ParseOptions(quote_char=False, ignore_empty_lines=False),
         convert_options=pacsv.ConvertOptions(
             # The packed times are nearly all different; everything else repeats.

@@ -19,6 +19,7 @@ from wrm_pipeline.lake.object_store import ObjectInfo
 
 _MANIFEST_KEY = b"wrm_manifest"
 _ROW_GROUP_ROWS = 128 * 1024
+_TIME_COLUMNS = ("timestamp", "file_timestamp", "date")
 # Nearly all different and rising: deltas take a tenth of a dictionary's space. The rest repeats.
 _DELTA_ENCODED = {"timestamp": "DELTA_BINARY_PACKED"}
 
@@ -103,8 +104,10 @@ def encode(rows: pa.Table, manifest: Manifest) -> bytes:
     with pq.ParquetWriter(
         sink,
         table.schema,
-        compression="zstd",
-        compression_level=3,
+        # A day is encoded anew with each snapshot, and zstd takes 40 % longer for files a third smaller.
+        compression="snappy",
+        # Bounds of a row group help a reader who asks for a time; every group holds all stations.
+        write_statistics=[name for name in _TIME_COLUMNS if name in table.schema.names],
         use_dictionary=[path for path in _leaf_paths(table.schema) if path not in _DELTA_ENCODED],
         column_encoding=_DELTA_ENCODED,
         store_schema=False,
@@ -122,7 +125,9 @@ def decode(body: bytes, schema: pa.Schema) -> tuple[pa.Table, Manifest]:
     """
     try:
         # Not pq.read_table: with pyarrow 26 its thread pool aborts the process at exit, one time in three.
-        file = pq.ParquetFile(pa.BufferReader(body))
+        # Texts as dictionaries first: a day repeats a few hundred, and reading takes 6 ms instead of 18.
+        texts = [field.name for field in schema if pa.types.is_string(field.type)]
+        file = pq.ParquetFile(pa.BufferReader(body), read_dictionary=texts)
         document = json.loads((file.metadata.metadata or {})[_MANIFEST_KEY])
         manifest = Manifest(
             layer=Layer(document["layer"]),
@@ -130,11 +135,12 @@ def decode(body: bytes, schema: pa.Schema) -> tuple[pa.Table, Manifest]:
             code_version=document["code_version"],
             sources=tuple(Source(**source) for source in document["inputs"]),
         )
-        rows = file.read(columns=schema.names).select(schema.names).cast(schema).combine_chunks()
+        rows = file.read(columns=schema.names).select(schema.names).cast(schema)
+        kept = manifest.total("kept")
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as error:
         raise UnreadableDayError(f"not a readable day object: {error}") from error
-    if rows.num_rows != manifest.total("kept"):
-        raise UnreadableDayError(f"holds {rows.num_rows} rows where its manifest counts {manifest.total('kept')}")
+    if rows.num_rows != kept:
+        raise UnreadableDayError(f"holds {rows.num_rows} rows where its manifest counts {kept}")
     return rows, manifest
 
 

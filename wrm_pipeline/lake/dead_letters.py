@@ -16,7 +16,7 @@ from typing import Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from wrm_pipeline.lake.keys import LakeKeys
-from wrm_pipeline.lake.object_store import ObjectNotFound, ObjectStore
+from wrm_pipeline.lake.object_store import CorruptObject, ObjectNotFound, ObjectStore
 
 MAX_RETRIES: Final = 3
 # A longer row stays in its source object, which is kept for ever; the letter points to it.
@@ -27,7 +27,7 @@ _WRITERS: Final = 8
 
 
 class UnreadableLetterError(ValueError):
-    """A stored dead letter is not a known envelope; the message names its key."""
+    """A stored dead letter is damaged or not a known envelope; the message names its key."""
 
 
 class Stage(StrEnum):
@@ -147,10 +147,12 @@ def read_letter(store: ObjectStore, key: str) -> DeadLetter:
     """Read one letter.
 
     Raises:
-        UnreadableLetterError: the object is no envelope of a known version.
+        UnreadableLetterError: the object is damaged, or no envelope of a known version.
     """
     try:
         return DeadLetter.model_validate_json(store.get(key).body)
+    except CorruptObject as error:
+        raise UnreadableLetterError(f"{key} is damaged: {error}") from error
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(map(str, first["loc"])) or "the document"

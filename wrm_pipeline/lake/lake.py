@@ -44,12 +44,12 @@ class Lake:
     def newest_raw(self, today: dt.date) -> ObjectInfo | None:
         """Return the newest raw object; `today` is where the search starts, since that is where it mostly ends."""
         for day in (today, today - dt.timedelta(days=1)):
-            listing = self.raw_listing(day)
-            if listing:
+            if listing := self.raw_listing(day):
                 return listing[-1]
-        days = self.raw_days()
-        listing = self.raw_listing(days[-1]) if days else []
-        return listing[-1] if listing else None
+        for day in reversed(self.raw_days()):
+            if listing := self.raw_listing(day):  # a day can have a folder and nothing in it
+                return listing[-1]
+        return None
 
     def read_day(self, layer: Layer, day: dt.date, schema: pa.Schema) -> StoredDay | None:
         """Read a day of a layer; None when there is none, or when it is damaged and must be built anew."""
@@ -66,9 +66,12 @@ class Lake:
 
     def write_day(self, rows: pa.Table, manifest: Manifest) -> ObjectInfo:
         """Write a day of a layer with one PUT, which is the commit."""
+        return self.put_day(encode(rows, manifest), manifest)
+
+    def put_day(self, body: bytes, manifest: Manifest) -> ObjectInfo:
+        """Write the encoded bytes of a day."""
         key = self.keys.layer_object(manifest.layer, manifest.day)
-        metadata = object_metadata(manifest)
-        return self.store.put(key, encode(rows, manifest), content_type=_PARQUET, metadata=metadata)
+        return self.store.put(key, body, content_type=_PARQUET, metadata=object_metadata(manifest))
 
     def legacy_objects(self, layer: Layer, day: dt.date) -> list[StoredObject]:
         """Read the objects that older deployments left for a day, in the order of their keys."""

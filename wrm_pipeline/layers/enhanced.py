@@ -6,20 +6,18 @@ older enhanced object is reused.
 """
 
 import datetime as dt
-from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
-import pyarrow as pa
-
-from wrm_pipeline.feed.base import FeedFormat, Reject
-from wrm_pipeline.lake.day_object import Manifest, listing_inputs
+from wrm_pipeline.feed.base import FeedFormat
+from wrm_pipeline.lake.day_object import Manifest, encode
 from wrm_pipeline.lake.dead_letters import Stage, write_letters
 from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.lake import Lake
-from wrm_pipeline.layers.legacy import read_older_deployment
+from wrm_pipeline.layers.legacy import OlderDay, read_older_deployment
 from wrm_pipeline.layers.letters import letters_for
-from wrm_pipeline.layers.processed import PASSES, build_processed_day
-from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance, RawKeepsChangingError
+from wrm_pipeline.layers.processed import Draft, drafts, store_draft
+from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance
 from wrm_pipeline.transform.classify import enhance
 
 # Raise it whenever the same processed rows give other rows or another file.
@@ -34,26 +32,28 @@ def build_enhanced_day(lake: Lake, feed_format: FeedFormat, day: dt.date, proven
     Raises:
         NoRawDataError: neither raw nor an older deployment holds anything for the day.
     """
-    for _ in range(PASSES):
-        try:
-            processed = build_processed_day(lake, feed_format, day, provenance)
-        except NoRawDataError:
-            older = read_older_deployment(lake, day)
-            if older is None:
-                raise
-            manifest = _manifest(older.manifest)
-            letters = _write_rejects(lake, manifest, older.rejects, older.sha256, provenance)
-            return _commit(lake, older.rows, manifest, letters, Build.FULL, read=len(manifest.sources))
-        built = _commit(
-            lake, processed.rows, _manifest(processed.manifest), processed.letters, processed.build, processed.read
-        )
-        # Whoever writes last must have seen everything: what another run added to processed meanwhile is in raw.
-        if listing_inputs(lake.raw_listing(day)) == built.manifest.inputs():
-            return built
-    raise RawKeepsChangingError(
-        f"Raw objects of {day} were added or changed during each of {PASSES} passes; what was read is stored. "
-        f"Check what writes to {lake.store.uri(lake.keys.raw_day(day))}."
-    )
+    built: list[BuiltDay] = []
+    try:
+        for draft in drafts(lake, feed_format, day, provenance):
+            built = [_store(lake, draft)]
+    except NoRawDataError:
+        older = read_older_deployment(lake, day)
+        if older is None:
+            raise
+        return _from_older_deployment(lake, older, provenance)
+    return built[-1]
+
+
+def _store(lake: Lake, processed: Draft) -> BuiltDay:
+    """Store processed and, after it, enhanced, which is computed and encoded meanwhile."""
+    manifest = _manifest(processed.manifest)
+    with ThreadPoolExecutor(1, thread_name_prefix="enhanced") as pool:
+        upstream = pool.submit(store_draft, lake, processed)
+        rows = enhance(processed.rows, manifest.day)
+        body = encode(rows, manifest)
+    upstream.result()  # an error here leaves enhanced as it was
+    info = lake.put_day(body, manifest)
+    return BuiltDay(rows, manifest, info, processed.build, processed.read, processed.letters)
 
 
 def _manifest(upstream: Manifest) -> Manifest:
@@ -66,22 +66,16 @@ def _manifest(upstream: Manifest) -> Manifest:
     )
 
 
-def _commit(
-    lake: Lake, rows: pa.Table, manifest: Manifest, letters: Sequence[str], build: Build, read: int
-) -> BuiltDay:
-    enhanced = enhance(rows, manifest.day)
-    info = lake.write_day(enhanced, manifest)
-    return BuiltDay(enhanced, manifest, info, build, read, tuple(letters))
-
-
-def _write_rejects(
-    lake: Lake, manifest: Manifest, rejects: Sequence[Reject], sha256: Mapping[str, str], provenance: Provenance
-) -> list[str]:
+def _from_older_deployment(lake: Lake, older: OlderDay, provenance: Provenance) -> BuiltDay:
+    manifest = _manifest(older.manifest)
     letters = letters_for(
         stage=Stage.ENHANCED,
         code_version=manifest.code_version,
         provenance=provenance,
-        sha256=sha256,
-        rejects=rejects,
+        sha256=older.sha256,
+        rejects=older.rejects,
     )
-    return write_letters(lake.store, lake.keys, letters)
+    written = write_letters(lake.store, lake.keys, letters)
+    rows = enhance(older.rows, manifest.day)
+    info = lake.write_day(rows, manifest)
+    return BuiltDay(rows, manifest, info, Build.FULL, len(manifest.sources), tuple(written))

@@ -6,7 +6,8 @@ same code from some of the same objects, and fetches only what is new; the bytes
 
 import datetime as dt
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -40,32 +41,71 @@ class _Addition:
     sha256: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Draft:
+    """A day of processed as raw says it must be; its dead letters are stored. `info` is None until it is itself."""
+
+    rows: pa.Table
+    manifest: Manifest
+    build: Build
+    read: int
+    letters: tuple[str, ...]
+    info: ObjectInfo | None
+
+
 def build_processed_day(lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Provenance) -> BuiltDay:
     """Bring a day of processed up to date with raw and return it.
 
     Dead letters are stored first, then the day with one PUT; then raw is listed again, and what arrived meanwhile is
-    added in another pass. Whoever writes last has listed after writing, so runs that overlap end with the full day.
+    added in another pass.
 
     Raises:
         NoRawDataError: raw holds nothing for the day.
     """
+    built: list[BuiltDay] = []
+    for draft in drafts(lake, feed_format, day, provenance):
+        info = store_draft(lake, draft)
+        built = [BuiltDay(draft.rows, draft.manifest, info, draft.build, draft.read, draft.letters)]
+    return built[-1]
+
+
+def store_draft(lake: Lake, draft: Draft) -> ObjectInfo:
+    """Store a draft, unless it lies in the lake as it is."""
+    return draft.info or lake.write_day(draft.rows, draft.manifest)
+
+
+def drafts(lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Provenance) -> Iterator[Draft]:
+    """Yield the day as raw has it, for the caller to store; yield it anew when raw has changed by then.
+
+    Raw is listed after each draft was stored, and what the caller makes of it. Whoever writes last has listed after
+    writing, so runs that overlap end with the full day.
+
+    Raises:
+        NoRawDataError: raw holds nothing for the day.
+        RawKeepsChangingError: raw changed in every pass.
+    """
     version = recorded_code_version(PROCESSED_CODE_VERSION)
-    listing = lake.raw_listing(day)
+    with ThreadPoolExecutor(1, thread_name_prefix="processed") as pool:
+        reading = pool.submit(lake.read_day, Layer.PROCESSED, day, PROCESSED)
+        listing = lake.raw_listing(day)
     if not listing:
         raise NoRawDataError(
             f"There is no raw data for {day}: nothing lies under {lake.store.uri(lake.keys.raw_day(day))}. "
             "Check the day, BUCKET_NAME and WRM_STATIONS_S3_PREFIX."
         )
-    stored = lake.read_day(Layer.PROCESSED, day, PROCESSED)
-    base = stored if stored is not None and _reusable(stored.manifest, version, listing) else None
-    built = BuiltDay(base.rows, base.manifest, base.info, Build.UNCHANGED, 0, ()) if base is not None else None
+    stored = reading.result()
+    draft: Draft | None = None
+    if stored is not None and _reusable(stored.manifest, version, listing):
+        draft = Draft(stored.rows, stored.manifest, Build.UNCHANGED, 0, (), stored.info)
     for _ in range(PASSES):
-        if built is not None and built.manifest.inputs() == listing_inputs(listing):
-            return built
-        built = _extend(lake, feed_format, day, version, built, listing, provenance)
+        if draft is None or draft.manifest.inputs() != listing_inputs(listing):
+            draft = _extend(lake, feed_format, day, version, draft, listing, provenance)
+        yield draft
         listing = lake.raw_listing(day)
-        if not _reusable(built.manifest, version, listing):
-            built = None  # an object of raw was replaced or removed by hand: from nothing
+        if draft.manifest.inputs() == listing_inputs(listing):
+            return
+        if not _reusable(draft.manifest, version, listing):
+            draft = None  # an object of raw was replaced or removed by hand: from nothing
     raise RawKeepsChangingError(
         f"Raw objects of {day} were added or changed during each of {PASSES} passes; what was read is stored. "
         f"Check what writes to {lake.store.uri(lake.keys.raw_day(day))}."
@@ -81,16 +121,15 @@ def _extend(
     feed_format: FeedFormat,
     day: dt.date,
     version: str,
-    base: BuiltDay | None,
+    base: Draft | None,
     listing: Sequence[ObjectInfo],
     provenance: Provenance,
-) -> BuiltDay:
+) -> Draft:
     known = base.manifest.inputs() if base is not None else {}
     added = _read(lake, feed_format, [info for info in listing if info.key not in known])
     rows, sources = added.rows, added.sources
     if base is not None:
         rows, sources = merge(base.rows, base.manifest.sources, rows, sources)
-    manifest = Manifest(Layer.PROCESSED, day, version, sources)
     letters = letters_for(
         stage=Stage.PROCESSED,
         code_version=version,
@@ -100,34 +139,35 @@ def _extend(
         faults=added.faults,
     )
     written = write_letters(lake.store, lake.keys, letters)
-    info = lake.write_day(rows, manifest)
-    return BuiltDay(
+    return Draft(
         rows=rows,
-        manifest=manifest,
-        info=info,
+        manifest=Manifest(Layer.PROCESSED, day, version, sources),
         build=Build.FULL if base is None or base.build is Build.FULL else Build.INCREMENTAL,
         read=(base.read if base is not None else 0) + len(added.sources),
         letters=(*(base.letters if base is not None else ()), *written),
+        info=None,
     )
 
 
 def _read(lake: Lake, feed_format: FeedFormat, listing: Sequence[ObjectInfo]) -> _Addition:
     etags: dict[str, str] = {}
     sha256: dict[str, str] = {}
-    snapshots: list[Snapshot] = []
     unnamed: dict[str, Fault] = {}
-    for stored in lake.store.get_many([info.key for info in listing]):
-        key = stored.info.key
-        # The ETag of what was read, not of what was listed before.
-        etags[key] = stored.info.etag
-        # Verified when it was read; only older lakes' objects come without.
-        sha256[key] = stored.info.metadata.get("sha256") or hashlib.sha256(stored.body).hexdigest()
-        time = snapshot_time(key)
-        if time is None:
-            unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")
-        else:
-            snapshots.append(Snapshot(key, time, stored.body))
-    parsed = feed_format.parse(snapshots)
+
+    def snapshots() -> Iterator[Snapshot]:
+        for stored in lake.store.get_many([info.key for info in listing]):
+            key = stored.info.key
+            # The ETag of what was read, not of what was listed before.
+            etags[key] = stored.info.etag
+            # Verified when it was read; only older lakes' objects come without.
+            sha256[key] = stored.info.metadata.get("sha256") or hashlib.sha256(stored.body).hexdigest()
+            time = snapshot_time(key)
+            if time is None:
+                unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")
+            else:
+                yield Snapshot(key, time, stored.body)
+
+    parsed = feed_format.parse(snapshots())
     faults = {**parsed.faults, **unnamed}
     tallies = {tally.source_key: tally for tally in parsed.tallies}
     sources = (

@@ -52,7 +52,7 @@ def keep_snapshot(
     if newest is not None and newest.size == len(body) and lake.store.get(newest.key).body == body:
         return KeptSnapshot(newest, snapshot_time(newest.key) or fetched_at, sha256, len(body), duplicate=True)
     for offset in range(_SECONDS_TO_TRY):
-        time = fetched_at + dt.timedelta(seconds=offset)
+        time = fetched_at.replace(microsecond=0) + dt.timedelta(seconds=offset)
         key = lake.keys.raw(time)
         # A look first, for stores that know no conditional PUT; the condition, for runs that look at the same time.
         taken = lake.store.head(key)
@@ -63,7 +63,7 @@ def keep_snapshot(
                 info = lake.store.put(key, body, content_type=_TEXT, only_if_absent=True)
             except KeyExists:
                 continue
-            return KeptSnapshot(info, time.replace(microsecond=0), sha256, len(body), duplicate=False)
+            return KeptSnapshot(info, time, sha256, len(body), duplicate=False)
     raise LayerError(
         f"raw holds a snapshot for each of the {_SECONDS_TO_TRY} seconds from {lake.keys.raw(fetched_at)} on. "
         "Check what polls the feed that often, and the clock."

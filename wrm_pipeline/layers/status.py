@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pyarrow.compute as pc
 
 from wrm_pipeline.lake.dead_letters import DeadLetter, UnreadableLetterError, list_letters, read_letter
-from wrm_pipeline.lake.keys import Layer, snapshot_time
+from wrm_pipeline.lake.keys import Layer, day_of, snapshot_time
 from wrm_pipeline.lake.lake import Lake, StoredDay
 from wrm_pipeline.transform.schema import ENHANCED
 
@@ -46,9 +46,11 @@ class LakeStatus:
 
 
 def lake_status(lake: Lake, now: dt.datetime, *, days: int) -> LakeStatus:
-    """Look at the newest `days` days that raw holds."""
+    """Look at the newest `days` days that raw or dead letters hold."""
     store = lake.store.uri(lake.keys.prefix)
-    shown = lake.raw_days()[-days:]
+    folders = lake.store.list_folders(lake.keys.dead_letter_root)
+    # A feed that is broken all day leaves a day of letters and nothing in raw.
+    shown = sorted({*lake.raw_days(), *(day for folder in folders if (day := day_of(folder)) is not None)})[-days:]
     if not shown:
         return LakeStatus(at=now, store=store)
     statuses: list[DayStatus] = []
@@ -70,7 +72,7 @@ def lake_status(lake: Lake, now: dt.datetime, *, days: int) -> LakeStatus:
         store=store,
         newest_snapshot=newest,
         age_s=(now - newest).total_seconds() if newest is not None else None,
-        lag_s=max((now - min(waiting)).total_seconds(), 0.0) if waiting else 0.0,
+        lag_s=None if newest is None else max([0.0, *((now - time).total_seconds() for time in waiting)]),
         latest_rows=latest,
         days=tuple(statuses),
     )

@@ -15,6 +15,7 @@ from wrm_pipeline.contracts.bounds import (
     SERVICE_AREA_LON,
 )
 from wrm_pipeline.transform.distinct import map_distinct
+from wrm_pipeline.transform.schema import ENHANCED
 
 # Sorted, because quality_flags is; a row's flags are a bit mask over this tuple until the end.
 FLAGS: Final = (
@@ -28,6 +29,11 @@ FLAGS: Final = (
     "zero_docks",
 )
 
+# The flags of every possible mask, at its position.
+_FLAG_LISTS: Final = pa.array(
+    [[flag for i, flag in enumerate(FLAGS) if mask >> i & 1] for mask in range(1 << len(FLAGS))],
+    type=pa.list_(pa.string()),
+)
 _RECORD_TYPES: Final = pa.array(["unknown", "station", "bike"])
 
 
@@ -37,12 +43,17 @@ def _as_whole(text: str) -> int | None:
     return int(stripped) if digits.isascii() and digits.isdigit() and len(digits) <= 9 else None
 
 
+def _id_code(station_id: str) -> int:
+    if station_id.isascii() and station_id.isdigit():
+        return 1
+    return 2 if station_id[:2] == "fb" and station_id[2:].isascii() and station_id[2:].isdigit() else 0
+
+
 def _codes(ids: pa.Array, names: pa.Array) -> np.ndarray:
     """0 unknown, 1 station, 2 bike."""
-    station_id = _mask(map_distinct(ids, lambda v: v.isascii() and v.isdigit(), pa.bool_()))
-    bike_id = _mask(map_distinct(ids, lambda v: v[:2] == "fb" and v[2:].isascii() and v[2:].isdigit(), pa.bool_()))
-    bike_name = _mask(map_distinct(names, lambda v: v.startswith("BIKE"), pa.bool_()))
-    codes: np.ndarray = (station_id & ~bike_name) * np.int8(1) + (bike_id & bike_name) * np.int8(2)
+    by_id = map_distinct(ids, _id_code, pa.int8()).fill_null(0).to_numpy()
+    named_bike = map_distinct(names, lambda v: int(v.startswith("BIKE")), pa.int8()).fill_null(0).to_numpy()
+    codes: np.ndarray = np.where((by_id == 2) == (named_bike == 1), by_id, np.int8(0))
     return codes
 
 
@@ -113,15 +124,13 @@ def enhance(processed: pa.Table, day: dt.date) -> pa.Table:
     bits = np.zeros(table.num_rows, dtype=np.int32)
     for position, flag in enumerate(FLAGS):
         bits |= met[flag].astype(np.int32) << position
-    flag_lists = map_distinct(
-        pa.array(bits), lambda b: [f for i, f in enumerate(FLAGS) if b >> i & 1], pa.list_(pa.string())
+    added = (
+        _RECORD_TYPES.take(pa.array(codes)),
+        pa.repeat(pa.scalar(day), table.num_rows),
+        pa.array(inside),
+        _FLAG_LISTS.take(pa.array(bits)),
     )
-    return (
-        table.append_column("record_type", _RECORD_TYPES.take(pa.array(codes)))
-        .append_column("date", pa.repeat(pa.scalar(day), table.num_rows))
-        .append_column("in_service_area", pa.array(inside))
-        .append_column("quality_flags", flag_lists)
-    )
+    return pa.table([*table.columns, *added], schema=ENHANCED)
 
 
 def _mask(array: pa.Array) -> np.ndarray:
