@@ -6,6 +6,12 @@ from pathlib import Path
 import pytest
 
 from wrm_pipeline.settings import Settings
+from wrm_pipeline_tests.fixtures.dagster import (  # noqa: F401 - pytest finds fixtures by name in a conftest
+    fresh_breakers,
+    lake,
+    pipeline,
+    simulator,
+)
 from wrm_pipeline_tests.fixtures.servers import (  # noqa: F401 - pytest finds fixtures by name in a conftest
     proxied,
     proxy,

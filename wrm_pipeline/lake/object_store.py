@@ -24,6 +24,7 @@ from botocore.exceptions import (
     ClientError,
     HTTPClientError,
     IncompleteReadError,
+    ResponseStreamingError,
     SSLError,
 )
 from botocore.exceptions import ConnectionError as BotoConnectionError
@@ -510,7 +511,7 @@ class ObjectStore:
                 ) from None
             message = f"TLS failed ({reason}). Check that S3_ENDPOINT_URL has the right scheme, host and certificate"
             raise StoreRefused(self._message(operation, key, message), "TLS") from None
-        except IncompleteReadError:
+        except (IncompleteReadError, ResponseStreamingError):
             raise StoreUnavailable(self._message(operation, key, "the body was cut short")) from None
         except (BotoConnectionError, HTTPClientError, TransportError, OSError) as error:
             message = f"no answer ({_reason(error)}). Check S3_ENDPOINT_URL and that the store is up"

@@ -24,9 +24,7 @@ def spoilt_day(pipeline: Pipeline) -> None:
 
 
 @pytest.mark.parametrize("asset", SCHEMAS)
-def test_a_materialization_says_what_was_read_kept_set_aside_and_where_it_lies(
-    pipeline: Pipeline, asset: str
-) -> None:
+def test_a_materialization_says_what_was_read_kept_set_aside_and_where_it_lies(pipeline: Pipeline, asset: str) -> None:
     spoilt_day(pipeline)
     layer, schema = SCHEMAS[asset]
 

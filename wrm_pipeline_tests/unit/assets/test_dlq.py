@@ -45,9 +45,9 @@ def test_letters_are_reported_by_rule_stage_and_status(pipeline: Pipeline) -> No
     head, _, *rows = str(metadata["by_rule"]).splitlines()
     assert head == "| rule | stage | status | records |"
     assert rows == [
-        "| too_few_fields | processed | pending_reprocessing | 2 |",
+        "| truncated_row | processed | pending_reprocessing | 2 |",
         "| html | processed | pending_reprocessing | 1 |",
-        "| truncated_row | processed | pending_reprocessing | 1 |",
+        "| too_few_fields | processed | pending_reprocessing | 1 |",
     ]
 
 

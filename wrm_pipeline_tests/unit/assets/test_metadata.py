@@ -22,14 +22,24 @@ def bars(line: str) -> int:
 
 @pytest.mark.parametrize(
     "hostile",
-    ["a | b", "<script>alert(1)</script>", "first\nsecond", "first\r\nsecond", "\\|", "\\\\|", "&lt;b>", "a\x0bb", "a\u2028b"],
+    [
+        "a | b",
+        "<script>alert(1)</script>",
+        "first\nsecond",
+        "first\r\nsecond",
+        "\\|",
+        "\\\\|",
+        "&lt;b>",
+        "a\x0bb",
+        "a\u2028b",
+    ],
 )
 def test_a_hostile_name_stays_in_its_cell(hostile: str) -> None:
     table = markdown_table(["name", "n"], [[hostile, 1]])
 
     assert len(table.splitlines()) == 3
     assert bars(table.splitlines()[2]) == 3
-    assert "<" not in table
+    assert not set("<[`") & set(table)
 
 
 @given(st.lists(st.text(), min_size=2, max_size=2))

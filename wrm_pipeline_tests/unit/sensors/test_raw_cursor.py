@@ -1,7 +1,7 @@
 """What the raw sensor decides, as a pure function: each key is news once, whatever the order in which keys land."""
 
 import datetime as dt
-from itertools import islice
+from itertools import islice, pairwise
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -98,7 +98,7 @@ def landings(draw: st.DrawFn) -> list[list[dt.datetime]]:
     landed = sorted(zip((t + dt.timedelta(seconds=d) for t, d in zip(times, delays, strict=True)), times, strict=True))
     cuts = draw(st.lists(st.integers(0, len(landed)), max_size=8))
     edges = sorted({0, *cuts, len(landed)})
-    return [[t for _, t in landed[a:b]] for a, b in zip(edges, edges[1:], strict=False)]
+    return [[t for _, t in landed[a:b]] for a, b in pairwise(edges)]
 
 
 @settings(max_examples=300, deadline=None)
