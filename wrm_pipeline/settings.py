@@ -196,6 +196,9 @@ def load_settings(**overrides: Any) -> Settings:
         raise SettingsError(f"WRM_SECRETS_DIR is {secrets_dir!r}, which is not a directory")
     try:
         return Settings(**{"_secrets_dir": secrets_dir, **overrides})
+    except UnicodeDecodeError:
+        # Not the error's own words: they hold the bytes of the file, and so its secrets.
+        raise SettingsError(".env or a file in WRM_SECRETS_DIR is not UTF-8 text; save it as UTF-8") from None
     except ValidationError as error:
         raise SettingsError("\n".join(_sentence(e) for e in error.errors(include_url=False))) from None
 

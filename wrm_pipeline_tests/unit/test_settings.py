@@ -158,6 +158,16 @@ def test_a_wrong_value_is_named_with_what_is_wrong_and_what_it_is(
     assert "\n" not in message
 
 
+def test_a_file_in_another_encoding_is_named_and_not_shown() -> None:
+    Path(".env").write_bytes(f"S3_SECRET_ACCESS_KEY={SECRET}\nWRM_FEED_CONTACT=G\u0142\xf3wny\n".encode("iso8859-2"))
+
+    with pytest.raises(SettingsError, match=r"\.env or a file in WRM_SECRETS_DIR is not UTF-8") as caught:
+        load_settings()
+
+    assert caught.value.__suppress_context__
+    assert SECRET not in str(caught.value)
+
+
 def test_every_wrong_value_has_its_line(env: pytest.MonkeyPatch) -> None:
     set_all(env, {"WRM_ENV": "prod", "WRM_S3_CONCURRENCY": "many"})
 

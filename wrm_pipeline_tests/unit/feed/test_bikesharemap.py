@@ -399,7 +399,7 @@ def test_a_fault_quotes_no_more_than_the_beginning() -> None:
 
 
 LAST = row("15003", name='"Dworzec Główny, południe"')
-CUTS = [pytest.param(LAST[:length], id=f"after {length} bytes") for length in range(1, len(LAST) - 1)]
+CUTS = [pytest.param(LAST[:length], id=f"after {length} bytes") for length in range(1, len(LAST))]
 
 
 @pytest.mark.parametrize("cut", CUTS)
@@ -631,7 +631,7 @@ def test_parsing_many_snapshots_at_once_is_parsing_one_after_the_other(bodies: l
     assert together.faults == {key: fault for one in singly for key, fault in one.faults.items()}
 
 
-PACKED_TIMES = st.tuples(st.integers(946_684_800, 4_102_444_799), st.text("0123456789", max_size=6)).map(
+PACKED_TIMES = st.tuples(st.integers(946_684_800, 4_102_444_799), st.text("0123456789", max_size=9)).map(
     lambda parts: f"{parts[0]}.{parts[1]}|-7200|-3600" if parts[1] else f"{parts[0]}|-7200|-3600"
 )
 

@@ -107,6 +107,17 @@ def test_a_day_of_many_row_groups_does_not_depend_on_its_pieces_either() -> None
     assert encode(rows, read) == body
 
 
+def test_pages_do_not_follow_the_pieces_either() -> None:
+    """Texts that are all different fill more than one page, and a page ends where the writer's batch does."""
+    names = pa.array([f"{n:0100}" for n in range(30_000)])
+    table = pa.table({"name": names})
+    manifest = replace(MANIFEST, sources=(replace(SOURCE, kept=30_000),))
+
+    pieces = pa.concat_tables([table.slice(start, 777) for start in range(0, 30_000, 777)])
+
+    assert encode(pieces, manifest) == encode(table, manifest)
+
+
 def test_any_parquet_reader_sees_plain_typed_columns_and_utc() -> None:
     schema = pq.ParquetFile(io.BytesIO(BODY)).schema
 

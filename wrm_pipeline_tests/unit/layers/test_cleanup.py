@@ -2,23 +2,15 @@
 
 import datetime as dt
 
-import pytest
-
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
-from wrm_pipeline.lake.keys import LakeKeys, Layer
+from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.lake import Lake
-from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.cleanup import remove_superseded
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, contents, put_raw
 
 PARQUET = "application/vnd.apache.parquet"
-
-
-@pytest.fixture
-def lake(store: ObjectStore) -> Lake:
-    return Lake(store, LakeKeys(store.prefix))
 
 
 def build(lake: Lake) -> None:

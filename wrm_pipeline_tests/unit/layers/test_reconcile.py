@@ -20,11 +20,6 @@ from wrm_pipeline_tests.fixtures.fault_proxy import Answer, FaultProxy
 PROVENANCE = Provenance(run_id="r", asset="a")
 
 
-@pytest.fixture
-def lake(store: ObjectStore) -> Lake:
-    return Lake(store, LakeKeys(store.prefix))
-
-
 def build(lake: Lake, day: dt.date = DAY) -> None:
     build_enhanced_day(lake, BikeShareMap(), day, PROVENANCE)
 

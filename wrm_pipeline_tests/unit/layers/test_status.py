@@ -7,9 +7,7 @@ import pytest
 
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
-from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.lake import Lake
-from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.raw import NotASnapshotError, keep_snapshot
 from wrm_pipeline.layers.report import BuiltDay, Provenance
@@ -18,11 +16,6 @@ from wrm_pipeline_tests.fixtures.dagster import DAY, at, put_raw
 
 NEXT_DAY = DAY + dt.timedelta(days=1)
 PROVENANCE = Provenance(run_id="r", asset="a")
-
-
-@pytest.fixture
-def lake(store: ObjectStore) -> Lake:
-    return Lake(store, LakeKeys(store.prefix))
 
 
 def build(lake: Lake, day: dt.date = DAY) -> BuiltDay:

@@ -20,6 +20,7 @@ from wrm_pipeline_tests.fixtures.snapshots import recorded
         pytest.param("Bema\u0085", "Bema…", id="a control character that is a sign in Windows-1252"),
         pytest.param("Bema &amp; Most", "Bema & Most", id="an entity"),
         pytest.param("Bema &amp;amp; Most", "Bema & Most", id="an entity encoded twice"),
+        pytest.param("Most < Bema &amp;amp;amp; Plac", "Most < Bema & Plac", id="beside a sign that looks like a tag"),
         pytest.param("&#321;okietka &quot;A&quot;", 'Łokietka "A"', id="numeric and named entities"),
         pytest.param("Plac&nbsp;Bema", "Plac Bema", id="NBSP as an entity"),
         pytest.param("WrocÅ‚aw", "Wrocław", id="mojibake, Windows-1252"),
@@ -58,8 +59,15 @@ def test_recorded_names_change_only_where_they_are_damaged() -> None:
     assert all(" ".join(before.replace("&amp;", "&").split()) == after for before, after in changed.items())
 
 
+def test_what_is_too_long_for_a_name_is_not_repaired() -> None:
+    """A repair takes the square of the length: one damaged row of nested entities could hold up a day for hours."""
+    assert normalise_name("&" + "amp;" * 2_000_000 + "  x") == "&" + "amp;" * 2_000_000 + " x"
+    assert normalise_name("ż&amp;" + " " * 500) == "ż&"
+
+
 @given(st.text() | st.text("&amp;#x12lt;gquo\u00c5\u201aÃ³ł\u00a0 \u0301\x81"))
 @example("&" + "amp;" * 40 + "lt;b&gt;")
+@example("<&" + "amp;" * 12)
 @example("&amp;#x26;#38;nbsp;")
 @example("Å")
 @example("&#xD800;&#0;")
