@@ -82,7 +82,7 @@ def parse_line(line: bytes) -> dict[str, Any] | Problem:
         return fields
     if len(fields) != FIELDS:
         rule = "too_few_fields" if len(fields) < FIELDS else "too_many_fields"
-        return Problem(rule, f"{len(fields)} fields instead of {FIELDS}")
+        return Problem(rule, f"{len(fields)} field{'s' if len(fields) > 1 else ''} instead of {FIELDS}")
     values: dict[str, Any] = {}
     for position, name, parse in _SIMPLE:
         value = parse(fields[position])

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -95,7 +95,7 @@ def encode(rows: pa.Table, manifest: Manifest) -> bytes:
         "layer": manifest.layer,
         "day": manifest.day.isoformat(),
         "code_version": manifest.code_version,
-        "inputs": [{k: v for k, v in asdict(source).items() if v is not None} for source in manifest.sources],
+        "inputs": [{k: v for k, v in vars(source).items() if v is not None} for source in manifest.sources],
     }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
     # One chunk: the page boundaries must not depend on the pieces a day was put together from.

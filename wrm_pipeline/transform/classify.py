@@ -107,7 +107,8 @@ def enhance(processed: pa.Table, day: dt.date) -> pa.Table:
     low, high = BATTERY_RANGE
     bad_battery = map_distinct(
         column("givesbonus_acceptspedelecs_fbbattlevel"),
-        lambda v: (n := _as_whole(v)) is None or not (low <= n <= high or n == BATTERY_UNKNOWN),
+        # Rows of older deployments have no text here: nothing is known, and nothing is wrong.
+        lambda v: bool(v) and ((n := _as_whole(v)) is None or not (low <= n <= high or n == BATTERY_UNKNOWN)),
         pa.bool_(),
     )
     tolerance_us = ROW_TIME_TOLERANCE_S * 1_000_000

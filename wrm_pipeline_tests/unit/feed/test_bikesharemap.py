@@ -135,7 +135,7 @@ def test_a_row_without_a_name_is_kept(name: str) -> None:
 NOT_A_COUNT = "is not a whole number of at most nine digits"
 REJECTS = [
     (b"15002,1|0|0,Rynek", "too_few_fields", "3 fields instead of 13"),
-    (b"", "too_few_fields", "1 fields instead of 13"),
+    (b"", "too_few_fields", "1 field instead of 13"),
     (GOOD + b",0", "too_many_fields", "14 fields instead of 13"),
     (row(name="Rynek, zachód"), "too_many_fields", "14 fields instead of 13"),
     (row(""), "empty_id", "station_id: the id is empty"),

@@ -223,7 +223,7 @@ def test_enhanced_is_built_from_older_objects_when_raw_is_gone(lake: Lake) -> No
     assert built.rows.schema.equals(ENHANCED)
     assert built.rows.column("record_type").to_pylist() == ["station", "bike"] * 2
     # No battery text is known, and that is what the flag says.
-    assert built.rows.column("quality_flags").to_pylist() == [[], ["battery_out_of_range"]] * 2
+    assert built.rows.column("quality_flags").to_pylist() == [[]] * 4
     stored = lake.read_day(Layer.ENHANCED, DAY, ENHANCED)
     assert stored is not None
     assert stored.manifest.code_version.endswith(f"/{LEGACY_CODE_VERSION}")
