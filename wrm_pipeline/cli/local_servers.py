@@ -16,6 +16,7 @@ import sys
 import sysconfig
 import threading
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
@@ -61,7 +62,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-class _LocalServer:
+class _LocalServer(ABC):
     """One child process that owns one directory: started, awaited, stopped or killed, and started again."""
 
     name: str
@@ -130,13 +131,13 @@ class _LocalServer:
         """End the server with SIGKILL, as a crash would; `start` works afterwards."""
         self._end(signal.SIGKILL)
 
-    def _command(self) -> tuple[list[str], dict[str, str]]:
-        raise NotImplementedError
+    @abstractmethod
+    def _command(self) -> tuple[list[str], dict[str, str]]: ...
 
-    def _answers(self) -> bool:
-        raise NotImplementedError
+    @abstractmethod
+    def _answers(self) -> bool: ...
 
-    def _clean_up(self) -> None:
+    def _clean_up(self) -> None:  # noqa: B027 - most servers leave nothing outside
         """Remove what the server leaves outside its directory."""
 
     def _wait_until_ready(self) -> None:

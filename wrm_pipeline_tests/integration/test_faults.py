@@ -3,8 +3,10 @@
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from wrm_pipeline.cli import main as command_line
@@ -234,8 +236,10 @@ def test_two_runs_of_one_day_at_the_same_time_end_as_one(pipeline: Pipeline) -> 
     together = threading.Barrier(2)
 
     def process() -> bool:
-        together.wait()
-        return pipeline.process(DAY).success
+        # An instance each: Dagster's in-memory one is not made for two threads, and it is not what is tested.
+        with dg.DagsterInstance.ephemeral() as instance:
+            together.wait()
+            return replace(pipeline, instance=instance).process(DAY).success
 
     with ThreadPoolExecutor(2) as pool:
         both = [pool.submit(process), pool.submit(process)]

@@ -22,11 +22,6 @@ ROWS = BikeShareMap().parse([snapshot_of(payload(row("1"), row("2")))]).rows
 MANIFEST = Manifest(Layer.PROCESSED, DAY, "1", (Source("raw/one.txt", "e", rows=2, kept=2),))
 
 
-@pytest.fixture
-def lake(store: ObjectStore) -> Lake:
-    return Lake(store, LakeKeys(store.prefix))
-
-
 def put(lake: Lake, key: str, body: bytes = b"x") -> str:
     lake.store.put(key, body, content_type="text/plain")
     return key

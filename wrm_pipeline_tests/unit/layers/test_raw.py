@@ -9,9 +9,7 @@ import pytest
 
 from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
 from wrm_pipeline.lake.dead_letters import Stage, letter_id
-from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.lake import Lake
-from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.raw import KeptSnapshot, NotASnapshotError, keep_snapshot
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline_tests.fixtures.dagster import contents, letters_of
@@ -20,11 +18,6 @@ from wrm_pipeline_tests.fixtures.snapshots import payload, row
 TIME = dt.datetime(2025, 5, 12, 18, 10, 0, 250_000, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
 WHO = Provenance("run-1", "wrm_stations_raw_data", lambda: TIME + SECOND)
-
-
-@pytest.fixture
-def lake(store: ObjectStore) -> Lake:
-    return Lake(store, LakeKeys(store.prefix))
 
 
 def body(number: int = 0) -> bytes:
