@@ -12,13 +12,7 @@ from wrm_pipeline.assets.common import daily_asset, materialize_days
 from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all
 from wrm_pipeline.assets.metadata import markdown_table, table_schema
 from wrm_pipeline.lake.day_object import inputs_digest
-from wrm_pipeline.lake.dead_letters import (
-    DeadLetter,
-    UnreadableLetterError,
-    count_by,
-    list_letters,
-    read_letter,
-)
+from wrm_pipeline.lake.dead_letters import count_by, read_letters
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.transform.schema import DEAD_RECORD_COLUMNS
 
@@ -39,18 +33,10 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
     def build(partition: str) -> tuple[Mapping[str, Any], str]:
         started, day = time.monotonic(), dt.date.fromisoformat(partition)
         before = lake.store.traffic.snapshot()
-        letters: list[DeadLetter] = []
-        unreadable: list[str] = []
-        versions: list[tuple[str, str]] = []
-        for key in list_letters(lake.store, lake.keys, day):
-            try:
-                letter = read_letter(lake.store, key)
-            except UnreadableLetterError as error:
-                unreadable.append(str(error))
-                context.log.warning("%s. It is left as it is.", error)
-                continue
-            letters.append(letter)
-            versions.append((letter.id, f"{letter.status}/{len(letter.records)}/{letter.retry_count}"))
+        letters, unreadable = read_letters(lake.store, lake.keys, day)
+        for reason in unreadable:
+            context.log.warning("%s. It is left as it is.", reason)
+        versions = [(x.id, f"{x.status}/{len(x.records)}/{x.retry_count}") for x in letters]
         records = [(letter, record) for letter in letters for record in letter.records]
         metadata = {
             "dagster/uri": lake.store.uri(lake.keys.dead_letter_day(day)),

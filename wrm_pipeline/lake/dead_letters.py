@@ -23,7 +23,7 @@ MAX_RETRIES: Final = 3
 MAX_ROW_BYTES: Final = 64 * 1024
 _NAMESPACE: Final = uuid.UUID("6f1d7a0e-3d55-5c0c-9a57-7d1f0c0c6b57")
 _JSON: Final = "application/json"
-_WRITERS: Final = 8
+_AT_ONCE: Final = 8
 
 
 class UnreadableLetterError(ValueError):
@@ -139,7 +139,7 @@ def write_letter(store: ObjectStore, keys: LakeKeys, letter: DeadLetter) -> str:
 
 def write_letters(store: ObjectStore, keys: LakeKeys, letters: Sequence[DeadLetter]) -> list[str]:
     """Write letters, some at a time, and return their keys; all of them are stored when this returns."""
-    with ThreadPoolExecutor(max_workers=_WRITERS, thread_name_prefix="dead-letters") as pool:
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dead-letters") as pool:
         return list(pool.map(lambda letter: write_letter(store, keys, letter), letters))
 
 
@@ -162,6 +162,20 @@ def read_letter(store: ObjectStore, key: str) -> DeadLetter:
 def list_letters(store: ObjectStore, keys: LakeKeys, day: dt.date) -> Iterator[str]:
     """Yield the keys of a day's letters."""
     return (info.key for info in store.list(keys.dead_letter_day(day)) if info.key.endswith(".json"))
+
+
+def read_letters(store: ObjectStore, keys: LakeKeys, day: dt.date) -> tuple[list[DeadLetter], list[str]]:
+    """Read a day's letters, some at a time; return them, and why each that cannot be read cannot."""
+
+    def read(key: str) -> DeadLetter | str:
+        try:
+            return read_letter(store, key)
+        except UnreadableLetterError as error:
+            return str(error)
+
+    with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dead-letters") as pool:
+        found = list(pool.map(read, list_letters(store, keys, day)))
+    return [x for x in found if isinstance(x, DeadLetter)], [x for x in found if isinstance(x, str)]
 
 
 def count_by(letters: Iterable[DeadLetter]) -> dict[tuple[str, str, str], int]:

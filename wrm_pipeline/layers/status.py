@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import pyarrow.compute as pc
 
-from wrm_pipeline.lake.dead_letters import DeadLetter, UnreadableLetterError, list_letters, read_letter
+from wrm_pipeline.lake.dead_letters import read_letters
 from wrm_pipeline.lake.keys import Layer, day_of, snapshot_time
 from wrm_pipeline.lake.lake import Lake, StoredDay
 from wrm_pipeline.transform.schema import ENHANCED
@@ -86,13 +86,7 @@ def _latest_rows(stored: StoredDay) -> dict[str, int]:
 
 
 def _day_status(lake: Lake, day: dt.date, raw_objects: int, stored: StoredDay | None) -> DayStatus:
-    letters: list[DeadLetter] = []
-    unreadable = 0
-    for key in list_letters(lake.store, lake.keys, day):
-        try:
-            letters.append(read_letter(lake.store, key))
-        except UnreadableLetterError:
-            unreadable += 1
+    letters, unreadable = read_letters(lake.store, lake.keys, day)
     manifest = stored.manifest if stored is not None else None
 
     def total(count: str) -> int:
@@ -109,5 +103,5 @@ def _day_status(lake: Lake, day: dt.date, raw_objects: int, stored: StoredDay | 
         rows_duplicate=total("duplicates"),
         files_set_aside=sum(s.fault is not None for s in manifest.sources) if manifest is not None else 0,
         dead_letters=dict(sorted(by_rule.items(), key=lambda item: (-item[1], item[0]))),
-        unreadable_letters=unreadable,
+        unreadable_letters=len(unreadable),
     )
