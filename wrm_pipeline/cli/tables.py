@@ -11,7 +11,7 @@ from rich.table import Table
 from wrm_pipeline.lake.doctor import Finding
 from wrm_pipeline.layers.status import LakeStatus
 
-_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skipped": "dim"}
+_COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
 
 def to_json(value: object) -> str:
