@@ -14,18 +14,17 @@ from wrm_pipeline.transform.classify import record_types
 from wrm_pipeline.transform.schema import Column
 
 _PREVIEW_ROWS: Final = 5
+# As many as fit a screen beside the list of partitions.
 _PREVIEW_COLUMNS: Final = (
     "station_id",
     "name",
     "record_type",
-    "lat",
-    "lon",
     "bikes",
     "spaces",
     "total_docks",
     "battery_level",
-    "file_timestamp",
     "quality_flags",
+    "file_timestamp",
 )
 # Names come from a public feed: no tags, cells, links or images. Entities, since a name may end in a backslash itself.
 _ENTITIES: Final = {ord(character): f"&#{ord(character)};" for character in "&<|[]`\\"}
