@@ -15,7 +15,6 @@ from wrm_pipeline.assets.partitions import FIRST_DAY
 from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.reconcile import stale_days
-from wrm_pipeline.resilience import BreakerOpen
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import Settings
@@ -54,7 +53,7 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
         try:
             days = [day for day in lake.raw_days() if FIRST_DAY <= day <= dt.datetime.now(dt.UTC).date()]
             stale = list(stale_days(lake, days))
-        except (StoreError, BreakerOpen) as error:
+        except StoreError as error:
             return SkipReason(f"The lake could not be compared with raw. {error}")
         if not stale:
             return SkipReason(f"All {len(days)} days are built from what raw holds.")

@@ -1,7 +1,6 @@
 """The sensor that turns new raw objects into runs. What it decides is in `raw_cursor`."""
 
 import datetime as dt
-from itertools import islice
 
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
@@ -9,7 +8,6 @@ from wrm_pipeline.assets.partitions import FIRST_DAY
 from wrm_pipeline.automation.jobs import wrm_stations_processing_job
 from wrm_pipeline.automation.raw_cursor import RawCursor, decide
 from wrm_pipeline.lake.object_store import StoreError
-from wrm_pipeline.resilience import BreakerOpen
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
 # One page of a listing: what a tick costs does not depend on what the bucket holds.
@@ -31,8 +29,8 @@ def wrm_stations_raw_data_sensor(
     cursor = RawCursor.load(context.cursor)
     try:
         listing = lake.store.list(lake.keys.raw_root, start_after=cursor.after, max_keys=KEYS_PER_TICK)
-        keys = [info.key for info in islice(listing, KEYS_PER_TICK)]
-    except (StoreError, BreakerOpen) as error:
+        keys = [info.key for info in listing]
+    except StoreError as error:
         return SkipReason(f"Raw could not be listed; the cursor stays where it was. {error}")
     today = dt.datetime.now(dt.UTC).date()
     decision = decide(cursor, keys, first_day=FIRST_DAY, last_day=today, max_days=DAYS_PER_TICK)

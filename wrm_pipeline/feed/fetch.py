@@ -58,7 +58,6 @@ class Payload:
     status: int
     content_type: str
     encoded_bytes: int
-    decoded_bytes: int
     seconds: float
     attempts: int
 
@@ -149,7 +148,6 @@ def fetch(
             status=response.status,
             content_type=_printable(response.headers.get("Content-Type", "")),
             encoded_bytes=encoded_bytes,
-            decoded_bytes=len(body),
             seconds=time.monotonic() - began,
             attempts=attempts,
         )

@@ -161,7 +161,7 @@ def read_letter(store: ObjectStore, key: str) -> DeadLetter:
 
 def list_letters(store: ObjectStore, keys: LakeKeys, day: dt.date) -> Iterator[str]:
     """Yield the keys of a day's letters."""
-    return (info.key for info in store.list(keys.dead_letter_day(day)) if info.key.endswith(".json"))
+    return (info.key for info in store.list(keys.dead_letter_day(day)) if keys.is_dead_letter(info.key))
 
 
 def read_letters(store: ObjectStore, keys: LakeKeys, day: dt.date) -> tuple[list[DeadLetter], list[str]]:

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from botocore.exceptions import BotoCoreError, ClientError
 
+from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.object_store import ObjectStore, StoreError, StoreRefused, StoreUnavailable, build_client
 from wrm_pipeline.resilience import RetryPolicy
 from wrm_pipeline.settings import LOOPBACK_HOSTS, StoreSettings
@@ -78,8 +79,9 @@ class _Examination:
         # One attempt: the doctor reports what it meets, and does not nurse it.
         self._store = ObjectStore(self._settings, policy=RetryPolicy(attempts=1, budget_s=2 * _PATIENCE_S))
         self._client = build_client(self._settings)
-        self._folder = f"{settings.prefix}doctor/"
-        self._key = f"{self._folder}probe-{secrets.token_hex(8)}"
+        keys = LakeKeys(settings.prefix)
+        self._folder = keys.doctor_root
+        self._key = keys.doctor_probe(secrets.token_hex(8))
         self._body = secrets.token_bytes(_PROBE_BYTES)
         self._first_answer: StoreError | None = None
         self._written = False

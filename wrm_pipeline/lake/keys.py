@@ -5,6 +5,7 @@
     enhanced/all/dt=YYYY-MM-DD/all_enhanced.parquet
     dlq/dt=YYYY-MM-DD/{uuid}.json
     dlq/dt=YYYY-MM-DD/payload-{sha256}.bin
+    doctor/probe-{token}
 
 All dates and times are UTC. Older deployments put a timestamp into the names of processed and enhanced
 (`all_processed_20250512_181000.parquet`); those are recognised here so that they can be read and cleaned up.
@@ -77,9 +78,22 @@ class LakeKeys:
         """The key of one dead letter."""
         return f"{self.dead_letter_day(day)}{letter_id}.json"
 
+    def is_dead_letter(self, key: str) -> bool:
+        """Tell a dead letter from the payloads that lie beside it."""
+        return key.endswith(".json")
+
     def dead_payload(self, day: date, sha256: str) -> str:
         """The key of bytes that were fetched, are no snapshot, and are kept beside their dead letter."""
         return f"{self.dead_letter_day(day)}payload-{sha256}.bin"
+
+    @property
+    def doctor_root(self) -> str:
+        """The prefix of the objects that `wrm doctor` writes and removes."""
+        return f"{self.prefix}doctor/"
+
+    def doctor_probe(self, token: str) -> str:
+        """The key of one probe of `wrm doctor`."""
+        return f"{self.doctor_root}probe-{token}"
 
 
 def snapshot_time(raw_key: str) -> datetime | None:

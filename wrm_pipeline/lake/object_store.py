@@ -268,12 +268,12 @@ class ObjectStore:
         left = max_keys
         for page in self._pages(prefix, start_after, "", left):
             for item in page.get("Contents", ()):
-                if left is not None:
-                    if left == 0:
-                        return
-                    left -= 1
                 modified = item.get("LastModified")
                 yield ObjectInfo(item["Key"], item["Size"], item["ETag"].strip('"'), modified, {})
+                if left is not None:
+                    left -= 1
+                    if left == 0:  # before another page is asked for
+                        return
 
     def list_folders(self, prefix: str, *, start_after: str = "") -> Folders:
         """Return the prefixes one level below a prefix, each with its final slash, sorted.
