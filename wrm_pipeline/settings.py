@@ -73,6 +73,19 @@ def _cron(value: str) -> str:
     return value
 
 
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be an address such as https://bikes.example.org/lake")
+    return value.rstrip("/")
+
+
+def _directory(value: Path) -> Path:
+    if not value.is_dir():
+        raise ValueError("must be a directory that exists")
+    return value
+
+
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must start with redis://, rediss:// or unix://")
@@ -118,6 +131,14 @@ class Settings(BaseSettings):
     wrm_feed_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
     wrm_poll_cron: Annotated[str, AfterValidator(_cron)] = "*/5 * * * *"
     wrm_reconcile_cron: Annotated[str, AfterValidator(_cron)] = "17 3 * * *"
+    wrm_redrive_cron: Annotated[str, AfterValidator(_cron)] = "37 4 * * *"
+    wrm_quality_cron: Annotated[str, AfterValidator(_cron)] = "47 1 * * *"
+    wrm_public_url: Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)] = (
+        None
+    )
+    wrm_contracts_dir: Annotated[
+        Annotated[Path, AfterValidator(_directory)] | None, BeforeValidator(_blank_is_unset)
+    ] = None
     wrm_s3_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
     wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     wrm_s3_concurrency: Annotated[int, Field(ge=1, le=64)] = 16

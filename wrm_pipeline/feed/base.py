@@ -3,13 +3,15 @@
 A format knows bytes and rows. It knows nothing of HTTP, S3 or Dagster.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from typing import Protocol
 
 import pyarrow as pa
+
+from wrm_pipeline.contracts.model import Contract
 
 
 class PayloadFault(StrEnum):
@@ -78,9 +80,10 @@ class Parsed:
 
 
 class FeedFormat(Protocol):
-    """A feed format."""
+    """A feed format; `contract` is that of processed, with the bounds of each value."""
 
     name: str
+    contract: Contract
 
     def inspect(self, body: bytes) -> Fault | None:
         """Judge bytes just fetched: None when they are a snapshot; a last row cut short is a fault here."""
@@ -88,4 +91,8 @@ class FeedFormat(Protocol):
 
     def parse(self, snapshots: Iterable[Snapshot]) -> Parsed:
         """Parse stored snapshots, taken as they come; never raises for what they hold. A cut last row is one reject."""
+        ...
+
+    def locate(self, body: bytes, ids: Collection[str]) -> dict[str, tuple[int, bytes]]:
+        """Return the 1-based line, and the row as received, of each id's kept row."""
         ...

@@ -12,7 +12,8 @@ against 0.5 s for the csv module alone.
 import csv
 import datetime as dt
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
+from functools import partial
 from typing import Any, Final
 
 import numpy as np
@@ -20,16 +21,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.csv as pacsv
 
-from wrm_pipeline.contracts.bounds import EPOCH_RANGE_S
+from wrm_pipeline.contracts.model import Column, Contract
 from wrm_pipeline.feed.base import Fault, Parsed, PayloadFault, Reject, Snapshot, Tally
 from wrm_pipeline.feed.values import (
     Problem,
+    TimeBounds,
     parse_count,
+    parse_degrees,
     parse_flag,
     parse_id,
-    parse_latitude,
-    parse_longitude,
     parse_packed_time,
+    parse_text,
 )
 from wrm_pipeline.transform.classify import split_overloaded
 from wrm_pipeline.transform.names import normalise_name
@@ -45,19 +47,20 @@ _FIRST_ROW_LINE: Final = 2
 # A tab is a blank; every other control character in a row is damage.
 _CONTROL: Final = bytes(b for b in range(32) if b not in b"\t\n") + b"\x7f"
 
-# The columns that come straight from one field: position, column name, how the text becomes a value.
-_SIMPLE: Final[tuple[tuple[int, str, Callable[[str], Any]], ...]] = (
+# The columns that come straight from one field: position, column name, how its text becomes a value within the bounds
+# that the contract gives the column.
+_SIMPLE: Final[tuple[tuple[int, str, Callable[[str, Column], Any]], ...]] = (
     (0, "station_id", parse_id),
-    (2, "name", normalise_name),
-    (3, "lat", parse_latitude),
-    (4, "lon", parse_longitude),
+    (2, "name", lambda text, column: parse_text(normalise_name(text), column)),
+    (3, "lat", parse_degrees),
+    (4, "lon", parse_degrees),
     (5, "bikes", parse_count),
     (6, "spaces", parse_count),
-    (7, "installed", parse_flag),
-    (8, "locked", parse_flag),
-    (9, "temporary", parse_flag),
+    (7, "installed", lambda text, _: parse_flag(text)),
+    (8, "locked", lambda text, _: parse_flag(text)),
+    (9, "temporary", lambda text, _: parse_flag(text)),
     (10, "total_docks", parse_count),
-    (11, "givesbonus_acceptspedelecs_fbbattlevel", str),
+    (11, "givesbonus_acceptspedelecs_fbbattlevel", parse_text),
     (12, "pedelecs", parse_count),
 )
 _TIME_COLUMNS: Final = ("timestamp", "gmt_local_diff_sec", "gmt_servertime_diff_sec")
@@ -73,29 +76,6 @@ _CSV_FIELD_LIMIT: Final = 131_072
 
 # A subset of what parse_packed_time accepts, within which a double holds microseconds exactly (below 2**32 seconds).
 _PLAIN_TIME: Final = r"^(?P<epoch>[0-9]{9,10}(?:\.[0-9]{1,6})?)\|(?P<local>-?[0-9]{1,5})\|(?P<server>-?[0-9]{1,5})$"
-
-
-def parse_line(line: bytes) -> dict[str, Any] | Problem:
-    """Parse one row; the reference for what a row means. Keys are the columns of processed that a row carries."""
-    fields = _fields(line)
-    if isinstance(fields, Problem):
-        return fields
-    if len(fields) != FIELDS:
-        rule = "too_few_fields" if len(fields) < FIELDS else "too_many_fields"
-        return Problem(rule, f"{len(fields)} field{'s' if len(fields) > 1 else ''} instead of {FIELDS}")
-    values: dict[str, Any] = {}
-    for position, name, parse in _SIMPLE:
-        value = parse(fields[position])
-        if isinstance(value, Problem):
-            return Problem(value.rule, f"{name}: {value.message}")
-        values[name] = value
-    if values["lat"] == 0 and values["lon"] == 0:
-        return Problem("bad_coordinates", "lat and lon: 0/0 is no place in the city but a missing position")
-    packed = parse_packed_time(fields[1])
-    if isinstance(packed, Problem):
-        return packed
-    values.update(zip(_TIME_COLUMNS, packed, strict=True))
-    return values
 
 
 def _fields(line: bytes) -> list[str] | Problem:
@@ -114,9 +94,38 @@ def _fields(line: bytes) -> list[str] | Problem:
 
 
 class BikeShareMap:
-    """The format of gladys.geog.ucl.ac.uk, as a `FeedFormat`."""
+    """The format of gladys.geog.ucl.ac.uk, as a `FeedFormat`; what a value may be is in the contract of processed."""
 
     name = "bikesharemap"
+
+    def __init__(self, contract: Contract) -> None:
+        self.contract = contract
+        self.fields: tuple[tuple[int, str, Callable[[str], Any]], ...] = tuple(
+            (position, name, partial(_parse_field, parse, contract.column(name))) for position, name, parse in _SIMPLE
+        )
+        self.time_bounds = TimeBounds.of(*(contract.column(name) for name in _TIME_COLUMNS))
+
+    def parse_line(self, line: bytes) -> dict[str, Any] | Problem:
+        """Parse one row; the reference for what a row means. Keys are the columns of processed that a row carries."""
+        fields = _fields(line)
+        if isinstance(fields, Problem):
+            return fields
+        if len(fields) != FIELDS:
+            rule = "too_few_fields" if len(fields) < FIELDS else "too_many_fields"
+            return Problem(rule, f"{len(fields)} field{'s' if len(fields) > 1 else ''} instead of {FIELDS}")
+        values: dict[str, Any] = {}
+        for position, name, parse in self.fields:
+            value = parse(fields[position])
+            if isinstance(value, Problem):
+                return Problem(value.rule, f"{name}: {value.message}")
+            values[name] = value
+        if values["lat"] == 0 and values["lon"] == 0:
+            return Problem("bad_coordinates", "lat and lon: 0/0 is no place in the city but a missing position")
+        packed = parse_packed_time(fields[1], self.time_bounds)
+        if isinstance(packed, Problem):
+            return packed
+        values.update(zip(_TIME_COLUMNS, packed, strict=True))
+        return values
 
     def inspect(self, body: bytes) -> Fault | None:
         """Judge bytes just fetched: None when they are a snapshot; a last row cut short is a fault here."""
@@ -127,7 +136,24 @@ class BikeShareMap:
 
     def parse(self, snapshots: Iterable[Snapshot]) -> Parsed:
         """Parse stored snapshots. Never raises for what the bytes hold; a last row cut short is one reject."""
-        return _Parse(snapshots).result()
+        return _Parse(self, snapshots).result()
+
+    def locate(self, body: bytes, ids: Collection[str]) -> dict[str, tuple[int, bytes]]:
+        """Return the 1-based line, and the row as received, of each id's kept row: its first good one."""
+        found: dict[str, tuple[int, bytes]] = {}
+        wanted = {station_id.encode() for station_id in ids}
+        for number, line in enumerate(_lines(body), _FIRST_ROW_LINE):
+            start = line.partition(b",")[0]
+            if start.isalnum() and start not in wanted:
+                continue  # letters and digits are an id as they stand; reading each row takes 4 ms, not 0.1
+            values = self.parse_line(line)
+            if isinstance(values, dict) and values["station_id"] in ids:
+                found.setdefault(values["station_id"], (number, line))
+        return found
+
+
+def _parse_field(parse: Callable[[str, Column], Any], column: Column, text: str) -> Any:
+    return parse(text, column)
 
 
 def _shown(data: bytes) -> str:
@@ -174,7 +200,8 @@ class _Parse:
     Snapshots are taken one by one, so that those to come can be on their way meanwhile.
     """
 
-    def __init__(self, snapshots: Iterable[Snapshot]) -> None:
+    def __init__(self, feed_format: BikeShareMap, snapshots: Iterable[Snapshot]) -> None:
+        self.format = feed_format
         self.keys: list[str] = []
         self.times: list[dt.datetime] = []
         self.faults: dict[str, Fault] = {}
@@ -253,17 +280,36 @@ class _Parse:
             if not positions.size:
                 return positions, _ROW_SCHEMA.empty_table()
             table = _split([line for line, keep in zip(lines, full.tolist(), strict=True) if keep])
-        columns, good = _convert(table)
+        columns, good = self._convert(table)
         if not good.all():
             self.careful = sorted(self.careful + positions[~good].tolist())
             positions = positions[good]
             columns = {name: column.filter(pa.array(good)) for name, column in columns.items()}
         return positions, pa.table([columns[name] for name in _ROW_COLUMNS], schema=_ROW_SCHEMA)
 
+    def _convert(self, table: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
+        """Turn fields into values; the mask tells which rows are good."""
+        good = np.ones(table.num_rows, dtype=bool)
+        columns: dict[str, pa.Array] = {}
+        for position, name, parse in self.format.fields:
+            encoded = _only_chunk(table.column(position))
+            texts = encoded.dictionary.to_pylist()
+            values = [parse(text.replace(_COMMA_IN_NAME, ",") if name == "name" else text) for text in texts]
+            rejected = np.array([isinstance(value, Problem) for value in values], dtype=bool)
+            indices = encoded.indices
+            if rejected.any():
+                good &= ~rejected[indices.to_numpy()]
+                filler = next((v for v in values if not isinstance(v, Problem)), None)
+                values = [filler if isinstance(v, Problem) else v for v in values]
+            columns[name] = pa.array(values, type=_ROW_SCHEMA.field(name).type).take(indices)
+        good &= _times(_only_chunk(table.column(1)), columns, self.format.time_bounds)
+        nowhere = (columns["lat"].fill_null(0).to_numpy() == 0) & (columns["lon"].fill_null(0).to_numpy() == 0)
+        return columns, good & ~nowhere
+
     def _careful_lane(self) -> tuple[np.ndarray, pa.Table]:
         positions, rows = [], []
         for position in self.careful:
-            parsed = parse_line(self.lines[position])
+            parsed = self.format.parse_line(self.lines[position])
             if isinstance(parsed, dict):
                 positions.append(position)
                 rows.append(parsed)
@@ -296,7 +342,10 @@ class _Parse:
         index = pa.array(self._snapshot_of(order).astype(np.int32))
         columns = {name: _only_chunk(table.column(name)) for name in _ROW_COLUMNS}
         columns["gives_bonus"], columns["battery_level"] = split_overloaded(
-            columns["givesbonus_acceptspedelecs_fbbattlevel"], columns["station_id"], columns["name"]
+            columns["givesbonus_acceptspedelecs_fbbattlevel"],
+            columns["station_id"],
+            columns["name"],
+            self.format.contract.column("battery_level"),
         )
         keys = pa.array(self.keys, type=pa.string())
         times = pa.array(self.times, type=PROCESSED.field("file_timestamp").type)
@@ -386,36 +435,26 @@ def _split(lines: list[bytes]) -> pa.Table:
     ).combine_chunks()
 
 
-def _convert(table: pa.Table) -> tuple[dict[str, pa.Array], np.ndarray]:
-    """Turn fields into values; the mask tells which rows are good."""
-    good = np.ones(table.num_rows, dtype=bool)
-    columns: dict[str, pa.Array] = {}
-    for position, name, parse in _SIMPLE:
-        encoded = _only_chunk(table.column(position))
-        texts = encoded.dictionary.to_pylist()
-        values = [parse(text.replace(_COMMA_IN_NAME, ",") if name == "name" else text) for text in texts]
-        rejected = np.array([isinstance(value, Problem) for value in values], dtype=bool)
-        indices = encoded.indices
-        if rejected.any():
-            good &= ~rejected[indices.to_numpy()]
-            filler = next((v for v in values if not isinstance(v, Problem)), None)
-            values = [filler if isinstance(v, Problem) else v for v in values]
-        columns[name] = pa.array(values, type=_ROW_SCHEMA.field(name).type).take(indices)
-    good &= _times(_only_chunk(table.column(1)), columns)
-    nowhere = (columns["lat"].fill_null(0).to_numpy() == 0) & (columns["lon"].fill_null(0).to_numpy() == 0)
-    return columns, good & ~nowhere
-
-
-def _times(packed: pa.Array, columns: dict[str, pa.Array]) -> np.ndarray:
-    """Fill the three time columns; the mask tells which rows have a plain packed time."""
+def _times(packed: pa.Array, columns: dict[str, pa.Array], bounds: TimeBounds) -> np.ndarray:
+    """Fill the three time columns; the mask tells which rows have a plain packed time within the bounds."""
     parts = pc.extract_regex(packed, _PLAIN_TIME)
-    plain = parts.is_valid().to_numpy(zero_copy_only=False)
+    good: np.ndarray = parts.is_valid().to_numpy(zero_copy_only=False)
     seconds = pc.cast(pc.struct_field(parts, "epoch"), pa.float64()).fill_null(0.0).to_numpy()
-    columns["timestamp"] = pa.array(np.rint(seconds * 1e6).astype(np.int64)).cast(_ROW_SCHEMA.field("timestamp").type)
-    for name, part in (("gmt_local_diff_sec", "local"), ("gmt_servertime_diff_sec", "server")):
+    time_us = np.rint(seconds * 1e6).astype(np.int64)
+    columns["timestamp"] = pa.array(time_us).cast(_ROW_SCHEMA.field("timestamp").type)
+    good = good & _between(time_us, bounds.time_us)
+    for name, part, limits in (
+        ("gmt_local_diff_sec", "local", bounds.local_s),
+        ("gmt_servertime_diff_sec", "server", bounds.server_s),
+    ):
         columns[name] = pc.cast(pc.struct_field(parts, part), pa.int32())
-    good: np.ndarray = plain & (seconds >= EPOCH_RANGE_S[0]) & (seconds < EPOCH_RANGE_S[1])
+        good &= _between(columns[name].fill_null(0).to_numpy(), limits)
     return good
+
+
+def _between(values: np.ndarray, limits: tuple[int, int]) -> np.ndarray:
+    inside: np.ndarray = (values >= limits[0]) & (values <= limits[1])
+    return inside
 
 
 def _only_chunk(column: pa.ChunkedArray) -> pa.Array:

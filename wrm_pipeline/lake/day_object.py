@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -46,7 +46,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What a day's object was built from: its sources in the order of their keys, and by which code."""
+    """What a day's object was built from: its sources in the order of their keys, and by which code and contract."""
 
     layer: Layer
     day: dt.date
@@ -75,9 +75,9 @@ def listing_inputs(listing: Iterable[ObjectInfo]) -> dict[str, str]:
     return {info.key: info.etag for info in listing}
 
 
-def recorded_code_version(code_version: str) -> str:
-    """Return what is recorded as code version: the code's own and the Parquet writer's."""
-    return f"{code_version}+pyarrow{pa.__version__}"
+def recorded_code_version(code_version: str, contract: str) -> str:
+    """Return what is recorded as code version: the code's own, the contract's stamp and the Parquet writer's."""
+    return f"{code_version}+contract{contract}+pyarrow{pa.__version__}"
 
 
 def object_metadata(manifest: Manifest) -> dict[str, str]:
@@ -86,6 +86,7 @@ def object_metadata(manifest: Manifest) -> dict[str, str]:
         "inputs-sha256": inputs_digest(manifest.inputs().items()),
         "code-version": manifest.code_version,
         "rows": str(manifest.total("kept")),
+        "snapshots": str(sum(source.fault is None for source in manifest.sources)),
     }
 
 
@@ -98,7 +99,12 @@ def encode(rows: pa.Table, manifest: Manifest) -> bytes:
         "inputs": [{k: v for k, v in vars(source).items() if v is not None} for source in manifest.sources],
     }
     text = json.dumps(document, separators=(",", ":"), ensure_ascii=False)
-    # One chunk: the page boundaries must not depend on the pieces a day was put together from.
+    return parquet_bytes(rows, {_MANIFEST_KEY: text.encode()})
+
+
+def parquet_bytes(rows: pa.Table, metadata: Mapping[bytes, bytes]) -> bytes:
+    """Return rows as a Parquet file with key-value metadata: the same ones always give the same bytes."""
+    # One chunk: the page boundaries must not depend on the pieces a table was put together from.
     table = rows.combine_chunks()
     sink = io.BytesIO()
     with pq.ParquetWriter(
@@ -113,7 +119,7 @@ def encode(rows: pa.Table, manifest: Manifest) -> bytes:
         store_schema=False,
     ) as writer:
         writer.write_table(table, row_group_size=_ROW_GROUP_ROWS)
-        writer.add_key_value_metadata({_MANIFEST_KEY: text.encode()})
+        writer.add_key_value_metadata(metadata)
     return sink.getvalue()
 
 

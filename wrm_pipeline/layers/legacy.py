@@ -8,7 +8,7 @@ import datetime as dt
 import hashlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from wrm_pipeline.contracts.model import Column, Contract
 from wrm_pipeline.feed.base import Reject
 from wrm_pipeline.lake.day_object import Manifest, Source
 from wrm_pipeline.lake.keys import Layer
@@ -33,15 +34,20 @@ _DERIVED = ("gives_bonus", "battery_level")
 
 @dataclass(frozen=True)
 class OlderDay:
-    """A day read from an older deployment's objects; `sha256` is by their keys."""
+    """A day read from an older deployment's objects; `sha256` is by their keys.
+
+    `source_keys` and `lines` say of each row which object it came from, and its 1-based position there.
+    """
 
     rows: pa.Table
+    source_keys: Sequence[str]
+    lines: np.ndarray
     manifest: Manifest
     rejects: tuple[Reject, ...]
     sha256: Mapping[str, str]
 
 
-def read_older_deployment(lake: Lake, day: dt.date) -> OlderDay | None:
+def read_older_deployment(lake: Lake, contract: Contract, day: dt.date) -> OlderDay | None:
     """Return the day's rows, each sighting once, or None when an older deployment left nothing.
 
     A sighting is a (station_id, file_timestamp). The newest object comes first; a row of an older object that repeats
@@ -53,7 +59,7 @@ def read_older_deployment(lake: Lake, day: dt.date) -> OlderDay | None:
     objects = lake.legacy_objects(Layer.PROCESSED, day)[::-1]
     if not objects:
         return None
-    tables = [_as_processed(stored.info.key, stored.body) for stored in objects]
+    tables = [_as_processed(stored.info.key, stored.body, contract.column("battery_level")) for stored in objects]
     rows = pa.concat_tables(tables).combine_chunks()
     origin = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     starts = np.cumsum([0, *(table.num_rows for table in tables)])
@@ -62,7 +68,7 @@ def read_older_deployment(lake: Lake, day: dt.date) -> OlderDay | None:
         Reject(
             source_key=objects[int(origin[index])].info.key,
             line=index - int(starts[origin[index]]) + 1,
-            row=json.dumps(rows.slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False).encode(),
+            row=row_as_json(rows, index),
             rule="conflicting_id",
             message="another object holds this station at this time with other values",
         )
@@ -80,12 +86,21 @@ def read_older_deployment(lake: Lake, day: dt.date) -> OlderDay | None:
     )
     kept_rows = rows.filter(pa.array(keep))
     order = pc.sort_indices(kept_rows, sort_keys=[("file_timestamp", "ascending"), ("station_id", "ascending")])
+    (place,) = np.nonzero(keep)
+    place = place[order.to_numpy()]
     return OlderDay(
         rows=kept_rows.take(order).combine_chunks(),
+        source_keys=[objects[index].info.key for index in origin[place].tolist()],
+        lines=place - starts[origin[place]] + 1,
         manifest=Manifest(Layer.PROCESSED, day, LEGACY_CODE_VERSION, tuple(sorted(sources, key=lambda s: s.key))),
         rejects=rejects,
         sha256={stored.info.key: hashlib.sha256(stored.body).hexdigest() for stored in objects},
     )
+
+
+def row_as_json(rows: pa.Table, index: int) -> bytes:
+    """Return one row as JSON: these rows have no text as received."""
+    return json.dumps(rows.slice(index, 1).to_pylist()[0], default=str, ensure_ascii=False).encode()
 
 
 def _sightings(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
@@ -101,7 +116,7 @@ def _sightings(rows: pa.Table) -> tuple[np.ndarray, np.ndarray]:
     return keep, conflicting
 
 
-def _as_processed(key: str, body: bytes) -> pa.Table:
+def _as_processed(key: str, body: bytes, battery: Column) -> pa.Table:
     """Bring an older deployment's columns to today's schema; its naive times are UTC."""
     try:
         table = pq.ParquetFile(io.BytesIO(body)).read()
@@ -116,7 +131,7 @@ def _as_processed(key: str, body: bytes) -> pa.Table:
             pc.starts_with(columns["station_id"], "fb"), "", pc.if_else(published.cast(pa.bool_()), "true", "false")
         )
         columns["gives_bonus"], columns["battery_level"] = split_overloaded(
-            columns[_OVERLOADED], columns["station_id"], columns["name"]
+            columns[_OVERLOADED], columns["station_id"], columns["name"], battery
         )
         for name in ("timestamp", "file_timestamp"):
             microseconds = columns[name].cast(pa.timestamp("us", columns[name].type.tz), safe=False)

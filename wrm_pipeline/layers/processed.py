@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from wrm_pipeline.feed.base import Fault, FeedFormat, PayloadFault, Reject, Snapshot, Tally
 from wrm_pipeline.lake.day_object import Manifest, Source, listing_inputs, recorded_code_version
-from wrm_pipeline.lake.dead_letters import Stage, write_letters
+from wrm_pipeline.lake.dead_letters import DeadLetter, Stage, write_letters
 from wrm_pipeline.lake.keys import Layer, snapshot_time
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import ObjectInfo
@@ -25,7 +25,7 @@ from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenan
 from wrm_pipeline.transform.schema import PROCESSED
 
 # Raise it whenever the same raw bytes give other rows or another file; a test compares with recorded results.
-PROCESSED_CODE_VERSION: Final = "1"
+PROCESSED_CODE_VERSION: Final = "2"
 # Each pass reads what arrived during the one before: milliseconds' worth, where snapshots come minutes apart.
 PASSES: Final = 10
 
@@ -49,7 +49,7 @@ class Draft:
     manifest: Manifest
     build: Build
     read: int
-    letters: tuple[str, ...]
+    letters: tuple[DeadLetter, ...]
     info: ObjectInfo | None
 
 
@@ -74,17 +74,20 @@ def store_draft(lake: Lake, draft: Draft) -> ObjectInfo:
     return draft.info or lake.write_day(draft.rows, draft.manifest)
 
 
-def drafts(lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Provenance) -> Iterator[Draft]:
+def drafts(
+    lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Provenance, *, from_nothing: bool = False
+) -> Iterator[Draft]:
     """Yield the day as raw has it, for the caller to store; yield it anew when raw has changed by then.
 
     Raw is listed after each draft was stored, and what the caller makes of it. Whoever writes last has listed after
-    writing, so runs that overlap end with the full day.
+    writing, so runs that overlap end with the full day. The stored day is the start, unless `from_nothing` asks for
+    each raw object to be judged again; the rows are the same.
 
     Raises:
         NoRawDataError: raw holds nothing for the day.
         RawKeepsChangingError: raw changed in every pass.
     """
-    version = recorded_code_version(PROCESSED_CODE_VERSION)
+    version = recorded_code_version(PROCESSED_CODE_VERSION, feed_format.contract.stamp)
     with ThreadPoolExecutor(1, thread_name_prefix="processed") as pool:
         reading = pool.submit(lake.read_day, Layer.PROCESSED, day, PROCESSED)
         listing = lake.raw_listing(day)
@@ -95,7 +98,7 @@ def drafts(lake: Lake, feed_format: FeedFormat, day: dt.date, provenance: Proven
         )
     stored = reading.result()
     draft: Draft | None = None
-    if stored is not None and _reusable(stored.manifest, version, listing):
+    if stored is not None and not from_nothing and _reusable(stored.manifest, version, listing):
         draft = Draft(stored.rows, stored.manifest, Build.UNCHANGED, 0, (), stored.info)
     for _ in range(PASSES):
         if draft is None or draft.manifest.inputs() != listing_inputs(listing):
@@ -133,18 +136,19 @@ def _extend(
     letters = letters_for(
         stage=Stage.PROCESSED,
         code_version=version,
+        contract_version=feed_format.contract.stamp,
         provenance=provenance,
         sha256=added.sha256,
         rejects=added.rejects,
         faults=added.faults,
     )
-    written = write_letters(lake.store, lake.keys, letters)
+    write_letters(lake.store, lake.keys, letters)
     return Draft(
         rows=rows,
         manifest=Manifest(Layer.PROCESSED, day, version, sources),
         build=Build.FULL if base is None or base.build is Build.FULL else Build.INCREMENTAL,
         read=(base.read if base is not None else 0) + len(added.sources),
-        letters=(*(base.letters if base is not None else ()), *written),
+        letters=(*(base.letters if base is not None else ()), *letters),
         info=None,
     )
 

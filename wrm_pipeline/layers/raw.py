@@ -45,7 +45,7 @@ def keep_snapshot(
     """
     fault = feed_format.inspect(body)
     if fault is not None:
-        raise set_aside(lake, body, fault, fetched_at, provenance)
+        raise set_aside(lake, feed_format, body, fault, fetched_at, provenance)
     sha256 = hashlib.sha256(body).hexdigest()
     today = fetched_at.astimezone(dt.UTC).date()
     newest = lake.newest_raw(today)
@@ -71,7 +71,7 @@ def keep_snapshot(
 
 
 def set_aside(
-    lake: Lake, body: bytes, fault: Fault, fetched_at: dt.datetime, provenance: Provenance
+    lake: Lake, feed_format: FeedFormat, body: bytes, fault: Fault, fetched_at: dt.datetime, provenance: Provenance
 ) -> NotASnapshotError:
     """Keep bytes that are no snapshot beside a dead letter, and return the error that says so."""
     sha256 = hashlib.sha256(body).hexdigest()
@@ -80,6 +80,7 @@ def set_aside(
     (letter,) = letters_for(
         stage=Stage.RAW,
         code_version=RAW_CODE_VERSION,
+        contract_version=feed_format.contract.stamp,
         provenance=provenance,
         sha256={key: sha256},
         faults={key: fault},

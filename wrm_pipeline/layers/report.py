@@ -8,6 +8,7 @@ from enum import StrEnum
 import pyarrow as pa
 
 from wrm_pipeline.lake.day_object import Manifest
+from wrm_pipeline.lake.dead_letters import DeadLetter
 from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.object_store import ObjectInfo
 
@@ -45,7 +46,8 @@ class Build(StrEnum):
 class BuiltDay:
     """A day of a layer after a build.
 
-    `read` counts the raw objects fetched for it; `letters` are the keys of dead letters written.
+    `read` counts the raw objects fetched for it; `letters` are the dead letters that it wrote: of the sources that are
+    new to it, and so of all in a full build.
     """
 
     rows: pa.Table
@@ -53,7 +55,7 @@ class BuiltDay:
     info: ObjectInfo
     build: Build
     read: int
-    letters: tuple[str, ...]
+    letters: tuple[DeadLetter, ...]
 
     @property
     def layer(self) -> Layer:

@@ -3,6 +3,7 @@
 import datetime as dt
 import math
 import random
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -10,16 +11,58 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from wrm_pipeline.contracts.vocabulary import VOCABULARY, Scope
 from wrm_pipeline.feed.base import Parsed, PayloadFault, Snapshot, Tally
-from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap, parse_line
+from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
 from wrm_pipeline.feed.values import Problem, parse_packed_time
 from wrm_pipeline.transform.schema import PROCESSED
-from wrm_pipeline_tests.fixtures.snapshots import EPOCH, TIME, bike_row, payload, recorded, row, snapshot_of
+from wrm_pipeline_tests.fixtures.snapshots import (
+    CONTRACTS,
+    EPOCH,
+    FORMAT,
+    TIME,
+    bike_row,
+    payload,
+    recorded,
+    row,
+    snapshot_of,
+)
 
-FORMAT = BikeShareMap()
 GOOD = row("15001")
 OTHER = row("15002", name="Dworzec Główny")
 BOM = b"\xef\xbb\xbf"
+FIELD_RULES = {name for name, spec in VOCABULARY.items() if spec.scope is Scope.FIELD}
+
+
+def bounded(**bounds: tuple[Any, Any]) -> BikeShareMap:
+    """Return the format under a contract in which these columns have these least and greatest values."""
+    columns = tuple(
+        replace(column, minimum=bounds[column.name][0], maximum=bounds[column.name][1])
+        if column.name in bounds
+        else column
+        for column in CONTRACTS.processed.columns
+    )
+    return BikeShareMap(replace(CONTRACTS.processed, columns=columns))
+
+
+# What a contract may ask for beyond what must be; real rows lie on both sides of each bound.
+NARROW = bounded(
+    station_id=(5, 7),
+    name=(3, 20),
+    lat=(51.1, 52.0),
+    lon=(-1.0, 17.05),
+    bikes=(1, 8),
+    spaces=(None, 15),
+    total_docks=(0, 20),
+    givesbonus_acceptspedelecs_fbbattlevel=(2, 5),
+    pedelecs=(None, None),
+    timestamp=(
+        dt.datetime(2025, 5, 12, 18, 10, 7, 940_000, tzinfo=dt.UTC),
+        dt.datetime(2025, 8, 20, 12, tzinfo=dt.UTC),
+    ),
+    gmt_local_diff_sec=(-7200, 0),
+    gmt_servertime_diff_sec=(None, 0),
+)
 
 
 def parse(*lines: bytes, end: bytes = b"") -> Parsed:
@@ -42,6 +85,7 @@ def assert_every_row_is_accounted_for(parsed: Parsed, snapshots: list[Snapshot])
         assert tally.dead == sum(reject.source_key == tally.source_key for reject in parsed.rejects)
         assert tally.kept == parsed.rows.column("s3_source_key").to_pylist().count(tally.source_key)
         assert (tally.source_key not in parsed.faults) or tally.rows == 0
+    assert {reject.rule for reject in parsed.rejects} <= FIELD_RULES
     assert parsed.rows.schema.equals(PROCESSED, check_metadata=True)
     parsed.rows.validate(full=True)
     for column, field in zip(parsed.rows.columns, PROCESSED, strict=True):
@@ -133,6 +177,7 @@ def test_a_row_without_a_name_is_kept(name: str) -> None:
 # --- Rejects ----------------------------------------------------------------------------------------------------------
 
 NOT_A_COUNT = "is not a whole number of at most nine digits"
+OFF_THE_GLOBE = "is out of range (degrees); the contract allows at least"
 REJECTS = [
     (b"15002,1|0|0,Rynek", "too_few_fields", "3 fields instead of 13"),
     (b"", "too_few_fields", "1 field instead of 13"),
@@ -157,8 +202,8 @@ REJECTS = [
     (row(spaces="-3"), "negative_count", "spaces: -3 is negative"),
     (row(docks="-16"), "negative_count", "total_docks: -16 is negative"),
     (row(pedelecs="-1"), "negative_count", "pedelecs: -1 is negative"),
-    (row(lat="90.1"), "bad_coordinates", "lat: '90.1' is off the globe (limit 90 degrees)"),
-    (row(lon="-180.5"), "bad_coordinates", "lon: '-180.5' is off the globe (limit 180 degrees)"),
+    (row(lat="90.1"), "bad_coordinates", f"lat: '90.1' {OFF_THE_GLOBE} -90 and at most 90"),
+    (row(lon="-180.5"), "bad_coordinates", f"lon: '-180.5' {OFF_THE_GLOBE} -180 and at most 180"),
     (
         row(lat="0.0", lon="-0"),
         "bad_coordinates",
@@ -172,8 +217,8 @@ REJECTS = [
         "bad_timestamp",
         f"'{EPOCH}' is not epoch|gmt_local_diff_sec|gmt_servertime_diff_sec",
     ),
-    (row(time="946684799.9|0|0"), "bad_timestamp", "epoch 946684799 is not between 2000 and 2100"),
-    (row(time="4102444800|0|0"), "bad_timestamp", "epoch 4102444800 is not between 2000 and 2100"),
+    (row(time="946684799.9|0|0"), "bad_timestamp", "epoch 946684799 is not a time that the contract allows"),
+    (row(time="4102444800|0|0"), "bad_timestamp", "epoch 4102444800 is not a time that the contract allows"),
     (row(name='"Rynek'), "bad_quoting", "the quoted fields of the row cannot be read: unexpected end of data"),
     (
         row(name='"Ry"nek'),
@@ -209,6 +254,70 @@ def test_a_payload_of_bad_rows_only_is_a_snapshot_without_rows() -> None:
 
     assert parsed.rows.num_rows == 0
     assert rejects(parsed) == [(number, rule) for number, (_, rule, _) in enumerate(REJECTS, 2)]
+
+
+def test_the_rules_for_fields_of_the_vocabulary_are_those_that_the_parser_can_find_broken() -> None:
+    lines = [line for line, _, _ in REJECTS]
+    more = parse(*lines, GOOD, row("15001", bikes="7"), b"15003,1|0|0")
+    narrow = NARROW.parse([snapshot_of(payload(row(bikes="9")))])
+
+    assert {rule for parsed in (more, narrow) for _, rule in rejects(parsed)} == FIELD_RULES
+    assert {rule.name for rule in CONTRACTS.processed.of_scope(Scope.FIELD)} == FIELD_RULES
+
+
+def test_the_rules_for_files_of_the_vocabulary_are_the_faults_of_a_payload() -> None:
+    assert {name for name, spec in VOCABULARY.items() if spec.scope is Scope.FILE} == set(PayloadFault)
+    assert {rule.name for rule in CONTRACTS.raw.of_scope(Scope.FILE)} == set(PayloadFault)
+
+
+def test_the_columns_of_the_contract_of_raw_are_the_header() -> None:
+    assert ",".join(column.name for column in CONTRACTS.raw.columns).encode() == HEADER
+
+
+@pytest.mark.parametrize(
+    ("line", "rule", "message"),
+    [
+        (row(bikes="9"), "out_of_range", "bikes: 9 is out of range; the contract allows at least 1 and at most 8"),
+        (row(bikes="0"), "out_of_range", "bikes: 0 is out of range; the contract allows at least 1 and at most 8"),
+        (row(spaces="16"), "out_of_range", "spaces: 16 is out of range; the contract allows at most 15"),
+        (
+            row("1500"),
+            "out_of_range",
+            "station_id: '1500' has 4 characters; the contract allows at least 5 and at most 7",
+        ),
+        (row(name="AB"), "out_of_range", "name: 'AB' has 2 characters; the contract allows at least 3 and at most 20"),
+        (
+            row(lat="51.0999"),
+            "bad_coordinates",
+            "lat: '51.0999' is out of range (degrees); the contract allows at least 51.1 and at most 52",
+        ),
+        (
+            row(time="1747073407.939999|0|0"),
+            "bad_timestamp",
+            "epoch 1747073407 is not a time that the contract allows",
+        ),
+        (
+            row(time=f"{EPOCH}|-7201|0"),
+            "bad_timestamp",
+            "an offset of -7201 s is not between -7200 and 0",
+        ),
+    ],
+    ids=lambda value: value.partition(":")[0] if isinstance(value, str) else None,
+)
+def test_a_row_outside_the_bounds_of_the_contract_is_set_aside(line: bytes, rule: str, message: str) -> None:
+    good = row(pedelecs="-3"), row("15002", bikes="8", spaces="15", lat="51.1", lon="17.05", docks="20")
+
+    parsed = NARROW.parse([snapshot_of(payload(good[0], line, good[1]))])
+
+    assert [(reject.line, reject.rule, reject.message) for reject in parsed.rejects] == [(3, rule, message)]
+    assert parsed.rows.column("pedelecs").to_pylist() == [-3, 0]
+
+
+def test_names_are_bounded_as_they_are_stored() -> None:
+    """An entity is five characters in the feed and one in the lake."""
+    short = bounded(name=(0, 5))
+
+    assert short.parse([snapshot_of(payload(row(name=" A &amp; B ")))]).rows.column("name").to_pylist() == ["A & B"]
 
 
 @pytest.mark.parametrize(
@@ -517,7 +626,9 @@ def mangled(draw: st.DrawFn) -> bytes:
     return bytes(body) if encoding == "as it is" else bytes(body).decode("utf-8", "replace").encode(encoding, "replace")
 
 
-def expected_of(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[tuple[int, str]], int]:
+def expected_of(
+    lines: list[bytes], feed_format: BikeShareMap = FORMAT
+) -> tuple[list[dict[str, Any]], list[tuple[int, str]], int]:
     """What `parse_line` says of lines, one at a time: rows kept, rejects (line, rule), duplicates."""
     kept: list[dict[str, Any]] = []
     rejected: list[tuple[int, str]] = []
@@ -527,7 +638,7 @@ def expected_of(lines: list[bytes]) -> tuple[list[dict[str, Any]], list[tuple[in
         if line in seen:
             continue
         seen.add(line)
-        values = parse_line(line)
+        values = feed_format.parse_line(line)
         if isinstance(values, Problem):
             rejected.append((number, values.rule))
         elif values["station_id"] in claimed:
@@ -589,9 +700,19 @@ def test_no_damage_to_a_whole_recorded_snapshot_crashes_the_parser(item: Any, se
 @example([row(name='"' + "x" * 131_073 + '"')])
 @example([row("1", time="4102444799.999999|-00000|00012"), row("2", time="99999999|0|0")])
 def test_both_lanes_of_the_parser_agree(lines: list[bytes]) -> None:
-    kept, rejected, duplicates = expected_of(lines)
+    assert_lanes_agree(lines, FORMAT)
 
-    parsed = parse(*lines, end=b"\n")
+
+@settings(deadline=None, max_examples=200)
+@given(line_lists())
+def test_both_lanes_of_the_parser_agree_under_a_narrow_contract(lines: list[bytes]) -> None:
+    assert_lanes_agree(lines, NARROW)
+
+
+def assert_lanes_agree(lines: list[bytes], feed_format: BikeShareMap) -> None:
+    kept, rejected, duplicates = expected_of(lines, feed_format)
+
+    parsed = feed_format.parse([snapshot_of(payload(*lines, end=b"\n"))])
 
     if parsed.faults:  # lines of blanks only are no rows at all
         assert parsed.faults["raw/one.txt"].kind is PayloadFault.HEADER_ONLY
@@ -603,15 +724,65 @@ def test_both_lanes_of_the_parser_agree(lines: list[bytes]) -> None:
 
 
 @settings(deadline=None, max_examples=200)
+@given(line_lists(), st.sampled_from([b"", b"\n"]), st.data())
+def test_every_kept_row_is_found_again_by_its_id(lines: list[bytes], end: bytes, data: st.DataObject) -> None:
+    body = payload(*lines, end=end)
+    parsed = FORMAT.parse([snapshot_of(body)])
+    wanted = data.draw(st.sets(st.sampled_from(ids(parsed)))) if ids(parsed) else set()
+
+    found = FORMAT.locate(body, wanted)
+
+    assert set(found) == wanted
+    rows = dict(zip(ids(parsed), carried(parsed), strict=True))
+    for station_id, (line, received) in found.items():
+        assert received == body.split(b"\n")[line - 1]
+        assert FORMAT.parse_line(received) == rows[station_id]
+        earlier = [FORMAT.parse_line(other) for other in body.split(b"\n")[1 : line - 1]]
+        assert station_id not in [values["station_id"] for values in earlier if isinstance(values, dict)]
+
+
+@pytest.mark.parametrize("folder", ["ucl_wroclaw", "ucl_london", "replay_wroclaw"])
+def test_every_recorded_row_is_found_again_by_its_id(folder: str) -> None:
+    body = recorded(folder)[0].body
+    lines = body.split(b"\n")
+
+    found = FORMAT.locate(body, ids(FORMAT.parse([snapshot_of(body)])))
+
+    assert [number for number, _ in found.values()] == list(range(2, len([line for line in lines if line]) + 1))
+    assert all(lines[number - 1] == received for number, received in found.values())
+
+
+@pytest.mark.parametrize(
+    "first",
+    [
+        pytest.param(b'"15001"' + GOOD.removeprefix(b"15001"), id="quotes"),
+        pytest.param(b" 15001 " + GOOD.removeprefix(b"15001"), id="blanks"),
+        pytest.param("\u00a015001".encode() + GOOD.removeprefix(b"15001"), id="a blank beyond ASCII"),
+    ],
+)
+def test_the_first_of_two_rows_with_one_id_is_found_however_it_is_written(first: bytes) -> None:
+    """A row with a no-break space about its id was once overlooked for a later one with the same id."""
+    body = payload(OTHER, first, GOOD)
+    assert [reject.line for reject in FORMAT.parse([snapshot_of(body)]).rejects] == [4]
+
+    assert FORMAT.locate(body, ["15001"]) == {"15001": (3, first)}
+
+
+def test_an_id_that_is_not_there_is_not_found() -> None:
+    assert FORMAT.locate(payload(GOOD, row("15002", bikes="x")), ["15002", "15003"]) == {}
+    assert FORMAT.locate(payload(GOOD), []) == {}
+
+
+@settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from(REAL_LINES), min_size=1, max_size=10, unique=True), st.data())
 def test_a_bad_line_never_changes_what_its_neighbours_become(good: list[bytes], data: st.DataObject) -> None:
-    bad = data.draw(odd_lines().filter(lambda line: isinstance(parse_line(line), Problem)))
+    bad = data.draw(odd_lines().filter(lambda line: isinstance(FORMAT.parse_line(line), Problem)))
     place = data.draw(st.integers(0, len(good)))
 
     alone, beside = parse(*good, end=b"\n"), parse(*good[:place], bad, *good[place:], end=b"\n")
 
     assert beside.rows.equals(alone.rows)
-    assert (place + 2, parse_line(bad).rule) in rejects(beside)  # type: ignore[union-attr]
+    assert (place + 2, FORMAT.parse_line(bad).rule) in rejects(beside)  # type: ignore[union-attr]
     moved = [(line + (line - 2 >= place), rule) for line, rule in rejects(alone)]
     assert [entry for entry in rejects(beside) if entry[0] != place + 2] == moved
 
@@ -644,5 +815,5 @@ def test_the_plain_lane_computes_microseconds_exactly(packed: list[str]) -> None
     """It goes through a double, whose steps near 2100 are half a microsecond."""
     parsed = parse(*(row(str(number), time=text) for number, text in enumerate(packed)))
 
-    exact = [parse_packed_time(text)[0] for text in packed]  # type: ignore[index]
+    exact = [parse_packed_time(text, FORMAT.time_bounds)[0] for text in packed]  # type: ignore[index]
     assert parsed.rows.column("timestamp").cast(pa.int64()).to_pylist() == exact

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from wrm_pipeline.feed.base import Snapshot
-from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
+from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.feed.catalogue import stations_on
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT
 
 WEDNESDAY = dt.datetime(2025, 8, 20, tzinfo=dt.UTC)
 POLL = dt.timedelta(minutes=5)
@@ -73,9 +74,9 @@ def test_the_same_instant_gives_the_same_bytes_in_any_time_zone(seed: int, at: d
 def test_the_parser_keeps_every_row(seed: int, at: dt.datetime) -> None:
     body = snapshot(seed, at)
 
-    parsed = BikeShareMap().parse([Snapshot("raw/a.txt", at, body)])
+    parsed = FORMAT.parse([Snapshot("raw/a.txt", at, body)])
 
-    assert BikeShareMap().inspect(body) is None
+    assert FORMAT.inspect(body) is None
     assert (parsed.rejects, parsed.faults) == ((), {})
     assert parsed.tallies[0].kept == body.count(b"\n")
 
@@ -198,9 +199,9 @@ def test_spoilt_rows_are_exactly_what_the_parser_rejects() -> None:
     good = snapshot(1, WEDNESDAY)
 
     bad = with_bad_rows(good, 6, turn=0)
-    parsed = BikeShareMap().parse([Snapshot("raw/a.txt", WEDNESDAY, bad)])
+    parsed = FORMAT.parse([Snapshot("raw/a.txt", WEDNESDAY, bad)])
 
-    assert BikeShareMap().inspect(bad) is None
+    assert FORMAT.inspect(bad) is None
     assert len({reject.rule for reject in parsed.rejects}) == 6
     assert len(parsed.rejects) == 6
     assert len(set(good.split(b"\n")) - set(bad.split(b"\n"))) == 5  # the sixth way adds a row and spoils none
@@ -212,6 +213,6 @@ def test_spoilt_rows_are_exactly_what_the_parser_rejects() -> None:
 def test_any_number_of_rows_can_be_spoilt(count: int, turn: int) -> None:
     good = snapshot(1, WEDNESDAY)
 
-    parsed = BikeShareMap().parse([Snapshot("raw/a.txt", WEDNESDAY, with_bad_rows(good, count, turn))])
+    parsed = FORMAT.parse([Snapshot("raw/a.txt", WEDNESDAY, with_bad_rows(good, count, turn))])
 
     assert parsed.tallies[0].dead == min(count, good.count(b"\n"))

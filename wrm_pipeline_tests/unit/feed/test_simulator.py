@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from wrm_pipeline.feed.base import PayloadFault
-from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
+from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.feed.city import snapshot
 from wrm_pipeline.feed.simulator import BadDay, SimulatorError, SimulatorServer
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT
 
 NOON = dt.datetime(2025, 8, 20, 12, tzinfo=dt.UTC)
 
@@ -152,7 +153,7 @@ def test_a_bad_payload_comes_with_status_200_and_is_what_it_is_called(
 
     answer = ask(server)
 
-    fault = BikeShareMap().inspect(answer.body)
+    fault = FORMAT.inspect(answer.body)
     assert answer.status == 200
     assert int(answer.headers["Content-Length"]) == len(answer.body)
     assert fault is not None
@@ -230,7 +231,7 @@ def test_a_redirect_points_to_a_place_that_would_answer(server: SimulatorServer)
     server.fault = None
 
     assert answer.status == 302
-    assert BikeShareMap().inspect(ask(server, answer.headers["Location"]).body) is None
+    assert FORMAT.inspect(ask(server, answer.headers["Location"]).body) is None
 
 
 def test_a_bad_day_is_switched_on_and_off_over_http(server: SimulatorServer) -> None:

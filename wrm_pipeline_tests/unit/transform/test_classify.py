@@ -1,33 +1,25 @@
-"""What a row is and which warning rules it meets."""
+"""What a row is, and what the overloaded column means for it."""
 
-import datetime as dt
-from typing import Any
+from dataclasses import replace
 
+import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
-from wrm_pipeline.transform.classify import FLAGS, enhance, record_types, split_overloaded
-from wrm_pipeline.transform.schema import ENHANCED, PROCESSED
-from wrm_pipeline_tests.fixtures.snapshots import TIME, bike_row, payload, row, snapshot_of
+from wrm_pipeline.transform.classify import (
+    BIKE,
+    RECORD_TYPES,
+    STATION,
+    UNKNOWN,
+    as_whole,
+    in_range,
+    record_codes,
+    record_types,
+    split_overloaded,
+)
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS
 
-DAY = TIME.date()
-# As `row` writes it: some seconds before the snapshot.
-ROW_TIME_S = 1_747_073_407
-
-
-def enhanced(*lines: bytes, file_time: dt.datetime = TIME) -> pa.Table:
-    parsed = BikeShareMap().parse([snapshot_of(payload(*lines), time=file_time)])
-    assert parsed.tallies[0].kept == len(lines)
-    return enhance(parsed.rows, DAY)
-
-
-def flags_of(line: bytes, **arguments: Any) -> list[str]:
-    (flags,) = enhanced(line, **arguments).column("quality_flags").to_pylist()
-    assert isinstance(flags, list)
-    return flags
+BATTERY = CONTRACTS.processed.column("battery_level")
 
 
 @pytest.mark.parametrize(
@@ -52,113 +44,70 @@ def test_a_record_type_needs_both_id_and_name(station_id: str, name: str, kind: 
     assert record_types(pa.array([station_id]), pa.array([name])).to_pylist() == [kind]
 
 
+def test_codes_are_positions_in_the_list_of_types() -> None:
+    assert RECORD_TYPES.to_pylist()[UNKNOWN] == "unknown"
+    assert RECORD_TYPES.to_pylist()[STATION] == "station"
+    assert RECORD_TYPES.to_pylist()[BIKE] == "bike"
+
+
+def test_codes_and_types_are_one_thing() -> None:
+    ids, names = pa.array(["15001", "fb604692", "x"]), pa.array(["Rynek", "BIKE 604692", "y"])
+
+    codes = record_codes(ids, names)
+
+    assert codes.dtype == np.int8
+    assert codes.tolist() == [STATION, BIKE, UNKNOWN]
+    assert RECORD_TYPES.take(pa.array(codes)).equals(record_types(ids, names))
+
+
 def test_the_overloaded_column_of_an_unknown_record_is_read_both_ways() -> None:
     """What it is cannot be told, so nothing that it may say is thrown away."""
-    bonus, battery = split_overloaded(pa.array(["true", "55"]), pa.array(["x", "x"]), pa.array(["y", "y"]))
+    bonus, battery = split_overloaded(pa.array(["true", "55"]), pa.array(["x", "x"]), pa.array(["y", "y"]), BATTERY)
 
     assert bonus.to_pylist() == [True, None]
     assert battery.to_pylist() == [None, 55]
 
 
-def test_enhanced_is_processed_and_four_columns_in_the_types_of_the_contract() -> None:
-    table = enhanced(row(), bike_row())
+@pytest.mark.parametrize(
+    ("text", "level"),
+    [("0", 0), ("100", 100), (" 55 ", 55), ("-1", None), ("101", None), ("-2", None), ("5.5", None), ("", None)],
+)
+def test_a_battery_level_lies_within_the_bounds_of_its_column(text: str, level: int | None) -> None:
+    assert (BATTERY.minimum, BATTERY.maximum) == (0, 100)
 
-    assert table.schema.equals(ENHANCED)
-    assert table.column("record_type").to_pylist() == ["station", "bike"]
-    assert table.column("date").to_pylist() == [DAY, DAY]
-    assert table.column("in_service_area").to_pylist() == [True, True]
-    assert table.column("quality_flags").to_pylist() == [[], []]
+    _, battery = split_overloaded(pa.array([text]), pa.array(["fb1"]), pa.array(["BIKE 1"]), BATTERY)
+
+    assert battery.to_pylist() == [level]
 
 
-def test_a_day_without_rows_has_all_columns() -> None:
-    assert enhance(PROCESSED.empty_table(), DAY).schema.equals(ENHANCED)
+def test_other_bounds_make_other_levels() -> None:
+    texts, ids, names = pa.array(["9", "10", "20", "21"]), pa.array(["fb1"] * 4), pa.array(["BIKE 1"] * 4)
+
+    _, battery = split_overloaded(texts, ids, names, replace(BATTERY, minimum=10, maximum=20))
+
+    assert battery.to_pylist() == [None, 10, 20, None]
 
 
 @pytest.mark.parametrize(
-    ("line", "flags"),
+    ("text", "value"),
     [
-        pytest.param(row(bikes="6", spaces="10", docks="16"), [], id="all docks accounted for"),
-        pytest.param(row(bikes="7", spaces="10", docks="16"), ["overfull"], id="one bike too many"),
-        pytest.param(row(bikes="42", spaces="1", docks="16"), ["overfull"], id="bikes beyond docks"),
-        pytest.param(row(bikes="5", spaces="10", docks="16"), ["racks_out_of_use"], id="a rack out of use"),
-        pytest.param(row(bikes="0", spaces="0", docks="0"), ["zero_docks"], id="no docks"),
-        pytest.param(row(bikes="1", spaces="0", docks="0"), ["overfull", "zero_docks"], id="two flags, sorted"),
-        pytest.param(bike_row(), [], id="a bike has no docks to count"),
-        pytest.param(bike_row(battery="-1"), [], id="battery unknown"),
-        pytest.param(bike_row(battery="101"), ["battery_out_of_range"], id="battery over"),
-        pytest.param(bike_row(battery="-2"), ["battery_out_of_range"], id="battery under"),
-        pytest.param(bike_row(battery="true"), ["battery_out_of_range"], id="battery no number"),
-        pytest.param(bike_row(battery=""), [], id="battery not published"),
-        pytest.param(bike_row(lat="52.28", lon="21.01"), ["off_zone"], id="the depot in another city"),
-        pytest.param(bike_row(lat="0", lon="17.03"), ["off_zone"], id="the equator"),
-        pytest.param(row("x1"), ["unknown_record_type"], id="neither station nor bike"),
-        pytest.param(row("x1", docks="0"), ["unknown_record_type"], id="docks say nothing of it"),
+        *(("0", 0), ("-1", -1), (" 7 ", 7), ("007", 7), ("999999999", 999_999_999)),
+        *(
+            ("1000000000", None),
+            ("", None),
+            ("-", None),
+            ("--1", None),
+            ("1.0", None),
+            ("true", None),
+            ("\u0663", None),
+        ),
     ],
 )
-def test_flags(line: bytes, flags: list[str]) -> None:
-    assert flags_of(line) == flags
+def test_a_whole_number_has_at_most_nine_ascii_digits(text: str, value: int | None) -> None:
+    assert as_whole(text) == value
 
 
-@pytest.mark.parametrize(
-    ("lat", "lon", "inside"),
-    [
-        ("51.0", "16.8", True),
-        ("51.2", "17.2", True),
-        ("50.999999", "17.0", False),
-        ("51.200001", "17.0", False),
-        ("51.1", "16.799999", False),
-        ("51.1", "17.200001", False),
-    ],
-)
-def test_the_edges_belong_to_the_service_area(lat: str, lon: str, inside: bool) -> None:
-    table = enhanced(row(lat=lat, lon=lon))
-
-    assert table.column("in_service_area").to_pylist() == [inside]
-    assert table.column("quality_flags").to_pylist() == [[] if inside else ["off_zone"]]
-
-
-@pytest.mark.parametrize(
-    ("lag_s", "flags"),
-    [
-        (0, []),
-        (3_600, []),
-        (3_600.000001, ["stale_row_time"]),
-        (-3_600, []),
-        (-3_600.000001, ["future_row_time"]),
-    ],
-)
-def test_a_row_whose_time_is_over_an_hour_from_its_snapshot_is_flagged(lag_s: float, flags: list[str]) -> None:
-    row_time = dt.datetime.fromtimestamp(ROW_TIME_S, dt.UTC)
-
-    assert flags_of(row(time=f"{ROW_TIME_S}|0|0"), file_time=row_time + dt.timedelta(seconds=lag_s)) == flags
-
-
-LINES = st.builds(
-    row,
-    st.sampled_from(["1", "fb1", "x"]),
-    name=st.sampled_from(["Rynek", "BIKE 1"]),
-    time=st.sampled_from(["1747073407|0|0", "1747000000|0|0", "1748000000|0|0"]),
-    lat=st.sampled_from(["51.1", "52.28"]),
-    bikes=st.sampled_from(["0", "8", "999999999"]),
-    spaces=st.sampled_from(["0", "8", "999999999"]),
-    docks=st.sampled_from(["0", "16"]),
-    overloaded=st.sampled_from(["true", "-1", "55", "101", ""]),
-)
-
-
-@settings(deadline=None)
-@given(st.lists(LINES, min_size=1, max_size=8))
-def test_a_row_means_the_same_whatever_is_classified_with_it(lines: list[bytes]) -> None:
-    parse = BikeShareMap().parse
-    tables = [parse([snapshot_of(payload(line))]).rows for line in lines]
-
-    together = enhance(pa.concat_tables(tables), DAY)
-
-    assert together.equals(pa.concat_tables([enhance(table, DAY) for table in tables]))
-    for flags in together.column("quality_flags").to_pylist():
-        assert flags == sorted(flags)
-        assert set(flags) <= set(FLAGS)
-
-
-def test_the_flags_are_listed_in_the_order_in_which_a_row_carries_them() -> None:
-    assert list(FLAGS) == sorted(FLAGS)
+def test_a_column_without_bounds_takes_any_number() -> None:
+    assert in_range(-5, replace(BATTERY, minimum=None, maximum=None))
+    assert not in_range(-5, replace(BATTERY, maximum=None))
+    assert not in_range(101, replace(BATTERY, minimum=None))

@@ -2,7 +2,8 @@
 
 import pyarrow as pa
 
-from wrm_pipeline.transform.schema import DEAD_RECORD_COLUMNS, ENHANCED, ENHANCED_COLUMNS, PROCESSED, PROCESSED_COLUMNS
+from wrm_pipeline.transform.schema import ENHANCED, PROCESSED
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS
 
 UTC_US = pa.timestamp("us", tz="UTC")
 NULLABLE = {"gives_bonus", "battery_level"}
@@ -47,6 +48,6 @@ def test_only_what_may_be_unknown_may_be_null() -> None:
 
 
 def test_every_column_is_described_once() -> None:
-    for columns in (PROCESSED_COLUMNS, ENHANCED_COLUMNS, DEAD_RECORD_COLUMNS):
-        assert len({column.name for column in columns}) == len(columns)
-        assert all(column.description for column in columns)
+    for contract in CONTRACTS:
+        assert len({column.name for column in contract.columns}) == len(contract.columns)
+        assert all(column.description for column in contract.columns)
