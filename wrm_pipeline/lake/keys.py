@@ -5,6 +5,11 @@
     enhanced/all/dt=YYYY-MM-DD/all_enhanced.parquet
     dlq/dt=YYYY-MM-DD/{uuid}.json
     dlq/dt=YYYY-MM-DD/payload-{sha256}.bin
+    dlq/audit/dt=YYYY-MM-DD/{uuid}-{attempt}.json
+    dlq/alerts/dt=YYYY-MM-DD/{uuid}.json
+    dlq/redrive/YYYY-MM-DD.json, settled.json
+    anomalies/dt=YYYY-MM-DD/anomalies.parquet
+    profiles/dt=YYYY-MM-DD/profile.json, profile.html
     doctor/probe-{token}
 
 All dates and times are UTC. Older deployments put a timestamp into the names of processed and enhanced
@@ -85,6 +90,60 @@ class LakeKeys:
     def dead_payload(self, day: date, sha256: str) -> str:
         """The key of bytes that were fetched, are no snapshot, and are kept beside their dead letter."""
         return f"{self.dead_letter_day(day)}payload-{sha256}.bin"
+
+    def redrive_audit_day(self, day: date) -> str:
+        """The prefix of what was recorded about redrives of one day's dead letters."""
+        return f"{self.dead_letter_root}audit/dt={day.isoformat()}/"
+
+    def redrive_audit(self, day: date, letter_id: str, number: int) -> str:
+        """The key of the record of one attempt, counted from 1, to bring a dead letter back."""
+        return f"{self.redrive_audit_day(day)}{letter_id}-{number:03d}.json"
+
+    def dead_letter_alert_day(self, day: date) -> str:
+        """The prefix of one day's alerts."""
+        return f"{self.dead_letter_root}alerts/dt={day.isoformat()}/"
+
+    def dead_letter_alert(self, day: date, letter_id: str) -> str:
+        """The key of the alert about a dead letter that was given up on."""
+        return f"{self.dead_letter_alert_day(day)}{letter_id}.json"
+
+    @property
+    def redrive_root(self) -> str:
+        """The prefix of what redrives remember."""
+        return f"{self.dead_letter_root}redrive/"
+
+    def redrive_journal(self, day: date) -> str:
+        """The key of the journal of a day's redrive; it lies there while one is at work, or was killed."""
+        return f"{self.redrive_root}{day.isoformat()}.json"
+
+    def journal_day(self, key: str) -> date | None:
+        """The day of a redrive's journal; None for any other key."""
+        try:
+            return date.fromisoformat(key.removeprefix(self.redrive_root).removesuffix(".json"))
+        except ValueError:
+            return None
+
+    @property
+    def redrive_settled(self) -> str:
+        """The key of the note that says in which days no dead letter waits."""
+        return f"{self.redrive_root}settled.json"
+
+    def anomalies(self, day: date) -> str:
+        """The key of one day's anomalies."""
+        return f"{self.prefix}anomalies/dt={day.isoformat()}/anomalies.parquet"
+
+    @property
+    def profile_root(self) -> str:
+        """The prefix of all profiles."""
+        return f"{self.prefix}profiles/"
+
+    def profile(self, day: date) -> str:
+        """The key of one day's profile as data."""
+        return f"{self.profile_root}dt={day.isoformat()}/profile.json"
+
+    def profile_page(self, day: date) -> str:
+        """The key of one day's profile as a page."""
+        return f"{self.profile_root}dt={day.isoformat()}/profile.html"
 
     @property
     def doctor_root(self) -> str:

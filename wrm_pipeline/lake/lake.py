@@ -11,7 +11,7 @@ from wrm_pipeline.lake.keys import LakeKeys, Layer, day_of
 from wrm_pipeline.lake.object_store import CorruptObject, ObjectInfo, ObjectNotFound, ObjectStore, StoredObject
 
 _log = logging.getLogger(__name__)
-_PARQUET = "application/vnd.apache.parquet"
+PARQUET = "application/vnd.apache.parquet"
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class Lake:
     def put_day(self, body: bytes, manifest: Manifest) -> ObjectInfo:
         """Write the encoded bytes of a day."""
         key = self.keys.layer_object(manifest.layer, manifest.day)
-        return self.store.put(key, body, content_type=_PARQUET, metadata=object_metadata(manifest))
+        return self.store.put(key, body, content_type=PARQUET, metadata=object_metadata(manifest))
 
     def legacy_objects(self, layer: Layer, day: dt.date) -> list[StoredObject]:
         """Read the objects that older deployments left for a day, in the order of their keys."""

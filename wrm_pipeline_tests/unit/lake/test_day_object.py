@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.day_object import (
     Manifest,
     Source,
@@ -24,16 +23,14 @@ from wrm_pipeline.lake.day_object import (
     recorded_code_version,
 )
 from wrm_pipeline.lake.keys import Layer
-from wrm_pipeline.transform.classify import enhance
+from wrm_pipeline.transform.enhance import enhance
 from wrm_pipeline.transform.schema import ENHANCED, PROCESSED
-from wrm_pipeline_tests.fixtures.snapshots import TIME, bike_row, payload, row, snapshot_of
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, TIME, bike_row, payload, row, snapshot_of
 
 DAY = TIME.date()
-ROWS = (
-    BikeShareMap()
-    .parse([snapshot_of(payload(*(row(str(n)) for n in range(50)), *(bike_row(n, battery=str(n)) for n in range(50))))])
-    .rows
-)
+ROWS = FORMAT.parse(
+    [snapshot_of(payload(*(row(str(n)) for n in range(50)), *(bike_row(n, battery=str(n)) for n in range(50))))]
+).rows
 SOURCE = Source("raw/one.txt", "etag-1", rows=103, kept=100, dead=1, duplicates=2)
 MANIFEST = Manifest(Layer.PROCESSED, DAY, "1+pyarrow0", (SOURCE,))
 FAULTY = replace(MANIFEST, sources=(SOURCE, Source("raw/ż,\n.txt", 'e"2', fault="html")))
@@ -63,7 +60,7 @@ def test_rows_and_manifest_come_back_as_they_were() -> None:
 
 
 def test_enhanced_comes_back_as_it_was() -> None:
-    table = enhance(ROWS, DAY)
+    table = enhance(ROWS, DAY, CONTRACTS.enhanced).rows
 
     rows, manifest = decode(encode(table, replace(MANIFEST, layer=Layer.ENHANCED)), ENHANCED)
 
@@ -194,13 +191,14 @@ def test_one_head_tells_what_a_day_was_built_from() -> None:
         "inputs-sha256": inputs_digest(FAULTY.inputs().items()),
         "code-version": "1+pyarrow0",
         "rows": "100",
+        "snapshots": "1",
     }
     assert FAULTY.inputs() == {"raw/one.txt": "etag-1", "raw/ż,\n.txt": 'e"2'}
     assert [FAULTY.total(count) for count in ("rows", "kept", "dead", "duplicates")] == [103, 100, 1, 2]
 
 
-def test_the_code_version_names_the_parquet_writer() -> None:
-    assert recorded_code_version("7") == f"7+pyarrow{pa.__version__}"
+def test_the_code_version_names_the_contract_and_the_parquet_writer() -> None:
+    assert recorded_code_version("7", "1.2.0-3f9a1c20") == f"7+contract1.2.0-3f9a1c20+pyarrow{pa.__version__}"
 
 
 def test_a_day_is_the_day_of_its_manifest() -> None:

@@ -15,6 +15,7 @@ from wrm_pipeline.lake.dead_letters import (
     Attempt,
     DeadLetter,
     DeadRecord,
+    Outcome,
     Stage,
     Status,
     UnreadableLetterError,
@@ -22,6 +23,7 @@ from wrm_pipeline.lake.dead_letters import (
     letter_id,
     list_letters,
     read_letter,
+    read_letters,
     write_letter,
     write_letters,
 )
@@ -34,6 +36,16 @@ DAY = dt.date(2025, 5, 12)
 SOURCE = "bike-data/gen_info/raw/dt=2025-05-12/wrm_stations_2025-05-12_18-10-00.txt"
 FIRST = dt.datetime(2025, 5, 12, 18, 15, tzinfo=dt.UTC)
 LATER = FIRST + dt.timedelta(days=2)
+ATTEMPT = Attempt(
+    at=FIRST,
+    redrive_id="0b1c6f0e-5d0f-4a3e-8a53-6d7f2f1a9c11",
+    code_version_before="1",
+    code_version="2",
+    contract_version_before="1.0.0-aaaaaaaa",
+    contract_version="1.1.0-bbbbbbbb",
+    outcome=Outcome.PARTLY,
+    accepted_lines=(2, 5),
+)
 
 
 @pytest.fixture
@@ -58,6 +70,7 @@ def letter(*records: DeadRecord, source: str = SOURCE, seen: dt.datetime = FIRST
         asset="wrm_stations_processed_data_all",
         run_id="run-1",
         code_version="1",
+        contract_version="1.0.0-aaaaaaaa",
         first_seen=seen,
         last_seen=seen,
         records=records or (record(),),
@@ -84,7 +97,7 @@ def test_the_envelope_on_the_store_is_json_with_exactly_these_fields(store: Obje
     key = write_letter(store, keys, letter())
 
     assert json.loads(store.get(key).body) == {
-        "schema_version": 1,
+        "schema_version": 2,
         "id": letter_id(SOURCE, Stage.PROCESSED),
         "source_key": SOURCE,
         "source_sha256": "ab" * 32,
@@ -93,6 +106,7 @@ def test_the_envelope_on_the_store_is_json_with_exactly_these_fields(store: Obje
         "asset": "wrm_stations_processed_data_all",
         "run_id": "run-1",
         "code_version": "1",
+        "contract_version": "1.0.0-aaaaaaaa",
         "first_seen": "2025-05-12T18:15:00Z",
         "last_seen": "2025-05-12T18:15:00Z",
         "status": "pending_reprocessing",
@@ -145,8 +159,7 @@ def test_a_row_of_64_kib_is_kept() -> None:
 
 
 def test_a_letter_comes_back_as_it_was_written(store: ObjectStore, keys: LakeKeys) -> None:
-    attempt = Attempt(at=LATER, code_version_before="1", code_version="2", outcome="still dead")
-    written = letter(record("Główny\x00\u2028".encode()), record(b"\xff"), attempts=(attempt,), retry_count=1)
+    written = letter(record("Główny\x00\u2028".encode()), record(b"\xff"), attempts=(ATTEMPT,), retry_count=1)
 
     key = write_letter(store, keys, written)
 
@@ -183,31 +196,127 @@ def test_a_late_write_of_an_early_build_does_not_lose_the_first_sight(store: Obj
 def test_what_a_redrive_has_learnt_survives_a_rebuild(
     store: ObjectStore, keys: LakeKeys, before: Status, same_records: bool, after: Status
 ) -> None:
-    attempt = Attempt(at=FIRST, code_version_before="1", code_version="2", outcome="still dead")
-    write_letter(store, keys, letter(record(), status=before, retry_count=3, attempts=(attempt,)))
+    write_letter(store, keys, letter(record(), status=before, retry_count=3, attempts=(ATTEMPT,)))
 
     key = write_letter(store, keys, letter(record() if same_records else record(b"other"), seen=LATER))
 
     found = read_letter(store, key)
-    assert (found.status, found.retry_count, found.attempts) == (after, 3, (attempt,))
+    assert (found.status, found.retry_count, found.attempts) == (after, 3, (ATTEMPT,))
 
 
+# As code before contracts wrote it: no contract, no attempts.
+VERSION_1 = """{
+ "schema_version": 1,
+ "id": "17822a0d-0c26-5475-b7d3-a24a061d6363",
+ "source_key": "bike-data/gen_info/raw/dt=2025-05-12/wrm_stations_2025-05-12_18-10-00.txt",
+ "source_sha256": "abababababababababababababababababababababababababababababababab",
+ "partition": "2025-05-12",
+ "stage": "processed",
+ "asset": "wrm_stations_processed_data_all",
+ "run_id": "run-0",
+ "code_version": "1+pyarrow26.0.1",
+ "first_seen": "2025-05-12T18:15:00.250000Z",
+ "last_seen": "2025-05-13T03:17:00Z",
+ "status": "failed_permanently",
+ "retry_count": 3,
+ "max_retries": 3,
+ "records": [
+  {
+   "line": 3,
+   "row": "15001,Główny",
+   "row_base64": null,
+   "pointer": null,
+   "rule": "too_few_fields",
+   "error_class": "BadRow",
+   "message": "2 fields instead of 13"
+  },
+  {
+   "line": 4,
+   "row": null,
+   "row_base64": "R7Pzd255",
+   "pointer": null,
+   "rule": "bad_encoding",
+   "error_class": "BadRow",
+   "message": "byte 1 of the row is not UTF-8"
+  }
+ ],
+ "attempts": []
+}"""
+
+
+def test_an_envelope_of_version_1_is_read_and_brought_up_to_date(store: ObjectStore, keys: LakeKeys) -> None:
+    key = keys.dead_letter(DAY, letter().id)
+    store.put(key, VERSION_1.encode(), content_type="application/json")
+
+    found = read_letter(store, key)
+
+    carried = json.loads(VERSION_1)
+    assert found.model_dump(mode="json") == {**carried, "schema_version": 2, "contract_version": ""}
+    assert found.first_seen == FIRST + dt.timedelta(milliseconds=250)
+    assert store.get(key).body == VERSION_1.encode()
+
+
+def test_a_letter_of_version_1_is_replaced_by_one_of_today_that_knows_its_past(
+    store: ObjectStore, keys: LakeKeys
+) -> None:
+    key = keys.dead_letter(DAY, letter().id)
+    store.put(key, VERSION_1.encode(), content_type="application/json")
+
+    write_letter(store, keys, letter(seen=LATER))
+
+    stored = json.loads(store.get(key).body)
+    assert (stored["schema_version"], stored["contract_version"]) == (2, "1.0.0-aaaaaaaa")
+    assert (stored["first_seen"], stored["last_seen"]) == ("2025-05-12T18:15:00.250000Z", "2025-05-14T18:15:00Z")
+    assert (stored["retry_count"], stored["status"]) == (3, "pending_reprocessing")
+
+
+def test_a_letter_of_version_1_that_was_given_up_on_stays_so_while_nothing_about_it_changes(
+    store: ObjectStore, keys: LakeKeys
+) -> None:
+    key = keys.dead_letter(DAY, letter().id)
+    store.put(key, VERSION_1.encode(), content_type="application/json")
+    same = read_letter(store, key).records
+
+    write_letter(store, keys, letter(*same, seen=LATER))
+
+    assert read_letter(store, key).status is Status.FAILED
+
+
+def test_letters_of_both_versions_are_read_together(store: ObjectStore, keys: LakeKeys) -> None:
+    store.put(keys.dead_letter(DAY, letter().id), VERSION_1.encode(), content_type="application/json")
+    write_letter(store, keys, letter(source=SOURCE + "x"))
+    store.put(keys.dead_letter(DAY, "zz"), b"{", content_type="application/json")
+
+    found, unreadable = read_letters(store, keys, DAY)
+
+    assert sorted(one.contract_version for one in found) == ["", "1.0.0-aaaaaaaa"]
+    assert [keys.dead_letter(DAY, "zz") in why for why in unreadable] == [True]
+
+
+VERSION_2 = letter().model_dump_json()
 DAMAGE = {
     "nothing": b"",
     "no JSON": b"{",
-    "not UTF-8": b'{"schema_version": 1, "id": "\xff"}',
+    "not UTF-8": b'{"schema_version": 2, "id": "\xff"}',
+    "brackets without end": b"[" * 100_000,
     "a list": b"[]",
-    "a field missing": b'{"schema_version": 1}',
-    "a version of tomorrow": letter().model_dump_json().replace('"schema_version":1', '"schema_version":2').encode(),
-    "a field that nobody knows": letter().model_dump_json().replace('"id"', '"x":1,"id"').encode(),
-    "a status that nobody knows": letter().model_dump_json().replace("pending_reprocessing", "lost").encode(),
+    "a number": b"1",
+    "a field missing": b'{"schema_version": 2}',
+    "a field missing, of version 1": b'{"schema_version": 1}',
+    "no version": VERSION_2.replace('"schema_version":2', '"schema_version":null').encode(),
+    "a version of tomorrow": VERSION_2.replace('"schema_version":2', '"schema_version":3').encode(),
+    "a field that nobody knows": VERSION_2.replace('"id"', '"x":1,"id"').encode(),
+    "a field that version 1 did not know": VERSION_1.replace('"id"', '"x":1,"id"').encode(),
+    "a status that nobody knows": VERSION_2.replace("pending_reprocessing", "lost").encode(),
+    "a count as a text": VERSION_2.replace('"retry_count":0', '"retry_count":"none"').encode(),
 }
 
 
 @pytest.mark.parametrize("body", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_letter_is_one_sentence_when_read_and_is_made_anew_when_written(
-    store: ObjectStore, keys: LakeKeys, body: bytes
+def test_a_damaged_letter_is_one_sentence_when_read_and_is_kept_to_the_byte_when_its_source_fails_again(
+    store: ObjectStore, keys: LakeKeys, caplog: pytest.LogCaptureFixture, body: bytes
 ) -> None:
+    """Somebody may still want to know what it said; the rows themselves are in the source."""
     key = keys.dead_letter(DAY, letter().id)
     store.put(key, body, content_type="application/json")
 
@@ -215,26 +324,42 @@ def test_a_damaged_letter_is_one_sentence_when_read_and_is_made_anew_when_writte
         read_letter(store, key)
     assert key in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+    assert write_letter(store, keys, letter()) == key
+    assert store.get(key).body == body
+    (warning,) = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert key in warning.getMessage()
+    assert "left as it is; remove it" in warning.getMessage()
+
+
+def test_a_damaged_letter_that_was_removed_is_made_anew(store: ObjectStore, keys: LakeKeys) -> None:
+    key = keys.dead_letter(DAY, letter().id)
+    store.put(key, b"{", content_type="application/json")
+    write_letter(store, keys, letter())
+    store.delete(key)
 
     write_letter(store, keys, letter())
+
     assert read_letter(store, key) == letter()
 
 
-def test_a_letter_whose_bytes_were_damaged_at_rest_is_made_anew(
-    store: ObjectStore, keys: LakeKeys, store_settings: StoreSettings
+def test_a_letter_whose_bytes_were_damaged_at_rest_does_not_stop_a_build_and_is_kept(
+    store: ObjectStore, keys: LakeKeys, store_settings: StoreSettings, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A failed checksum once stopped every build of the day until somebody deleted the letter by hand."""
     key = keys.dead_letter(DAY, letter().id)
     client = build_client(store_settings)
-    body = letter().model_dump_json().encode()
+    body = VERSION_2.encode()
     client.put_object(Bucket=store_settings.bucket, Key=key, Body=body, Metadata={"sha256": "0" * 64})
-    client.close()
 
     with pytest.raises(UnreadableLetterError, match=key):
         read_letter(store, key)
 
-    write_letter(store, keys, letter())
-    assert read_letter(store, key) == letter()
+    write_letter(store, keys, letter(seen=LATER))
+    assert client.get_object(Bucket=store_settings.bucket, Key=key)["Body"].read() == body
+    client.close()
+    assert any(key in record.getMessage() for record in caplog.records if record.levelname == "WARNING")
 
 
 def test_a_letter_that_is_not_there_is_not_a_damaged_one(store: ObjectStore, keys: LakeKeys) -> None:

@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.day_object import Manifest, Source, decode, encode, inputs_digest
 from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.lake import Lake
@@ -15,10 +14,10 @@ from wrm_pipeline.resilience import RetryPolicy
 from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline.transform.schema import PROCESSED
 from wrm_pipeline_tests.fixtures.fault_proxy import SLOW_DOWN, Answer, FaultProxy
-from wrm_pipeline_tests.fixtures.snapshots import TIME, payload, row, snapshot_of
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT, TIME, payload, row, snapshot_of
 
 DAY = TIME.date()
-ROWS = BikeShareMap().parse([snapshot_of(payload(row("1"), row("2")))]).rows
+ROWS = FORMAT.parse([snapshot_of(payload(row("1"), row("2")))]).rows
 MANIFEST = Manifest(Layer.PROCESSED, DAY, "1", (Source("raw/one.txt", "e", rows=2, kept=2),))
 
 
