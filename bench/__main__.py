@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from bench.anomalies import measure_anomalies
 from bench.day import measure_day
 from bench.imports import measure_import
 from bench.memory import measure_memory
@@ -16,7 +17,7 @@ from bench.snapshots import RECORDED, RecordedFilesError, snapshots
 from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore
 from wrm_pipeline.settings import set_environment
 
-PARTS = ("day", "incremental", "memory", "sensor", "import")
+PARTS = ("day", "incremental", "memory", "sensor", "import", "anomalies")
 
 
 def _parts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
@@ -63,7 +64,7 @@ def main(parts: list[str], rounds: int, json_path: Path, data: Path) -> None:
 
 def _measure(parts: set[str], rounds: int, data: Path) -> Report:
     report = Report()
-    if parts & {"day", "incremental", "memory"}:
+    if parts & {"day", "incremental", "memory", "anomalies"}:
         snapshots(data)  # a missing file is better known now than in minutes
     # First, while no server takes its share of the cores.
     if "import" in parts:
@@ -80,6 +81,9 @@ def _measure(parts: set[str], rounds: int, data: Path) -> Report:
             report.extend(measure_memory(elsewhere, server.environment(), data))
         if "sensor" in parts:
             report.extend(measure_sensor(settings))
+    # Last, since it takes minutes.
+    if "anomalies" in parts:
+        report.extend(measure_anomalies(data))
     return report
 
 

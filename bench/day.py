@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+import pyarrow as pa
+
 from bench.results import Report, Samples, Target, WrongResultError, say
 from bench.snapshots import DAY, ROWS, SNAPSHOTS, snapshots
 from bench.ways import floor, naive, plain_client
+from wrm_pipeline.contracts.load import packaged_contracts
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.lake import Lake
@@ -20,6 +23,9 @@ from wrm_pipeline.lake.object_store import SHA256_KEY, ObjectStore, StoredObject
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Build, Provenance
 from wrm_pipeline.settings import StoreSettings
+from wrm_pipeline.transform.enhance import enhance
+from wrm_pipeline.transform.schema import PROCESSED
+from wrm_pipeline.transform.schema_check import schema_problems
 
 _TEXT = "text/plain; charset=utf-8"
 _PARQUET = "application/vnd.apache.parquet"
@@ -62,6 +68,7 @@ class _Day:
     def __init__(self, lake: Lake, data: Path) -> None:
         self._lake = lake
         self._etag = ""
+        self._rows: pa.Table | None = None
         *earlier, last = snapshots(data)
         say(f"Storing {SNAPSHOTS} snapshots of {ROWS} rows")
         for at, body in earlier:
@@ -90,8 +97,31 @@ class _Day:
         self._etag = etag
         return rows
 
+    def judge(self) -> int:
+        """Apply every rule to the rows of the day, and hold the result against its contract's schema."""
+        contract = packaged_contracts().enhanced
+        rows = enhance(self._processed(), DAY, contract).rows
+        if problems := schema_problems(rows, contract):
+            raise WrongResultError(f"the day breaks its schema: {problems[0]}")
+        return rows.num_rows
+
+    def with_processed(self) -> None:
+        """Have the rows of processed at hand, so that reading them is not timed."""
+        if self._rows is None:
+            stored = self._lake.read_day(Layer.PROCESSED, DAY, PROCESSED)
+            self._rows = stored.rows if stored is not None else None
+
+    def _processed(self) -> pa.Table:
+        if self._rows is None:
+            raise WrongResultError("the day has no processed rows")
+        return self._rows
+
     def _build(self) -> tuple[Build, str, int]:
-        built = build_enhanced_day(self._lake, BikeShareMap(), DAY, Provenance(run_id="bench", asset="bench"))
+        contracts = packaged_contracts()
+        feed_format = BikeShareMap(contracts.processed)
+        built = build_enhanced_day(
+            self._lake, feed_format, contracts.enhanced, DAY, Provenance(run_id="bench", asset="bench")
+        )
         return built.build, built.info.etag, built.rows.num_rows
 
 
@@ -106,7 +136,13 @@ def measure_day(settings: StoreSettings, data: Path, rounds: int, *, compare: bo
         least = _Way("a day, floor: no checks at all", partial(floor, *place), rounds)
         full = _Way("a day, this pipeline", partial(day.build, Build.FULL), rounds, day.without_layers)
         more = _Way("one more snapshot", partial(day.build, Build.INCREMENTAL), rounds, day.one_behind, _SHORT_REPEATS)
-        ways = [*((slow, least) if compare else ()), full, *((more,) if incremental else ())]
+        rules = _Way("rules, flags and schema check of a day", day.judge, rounds, day.with_processed, _SHORT_REPEATS)
+        ways = [
+            *((slow, least) if compare else ()),
+            full,
+            *((rules,) if compare else ()),
+            *((more,) if incremental else ()),
+        ]
         for number in range(rounds + 1):
             say(f"Day, round {number} of {rounds}" if number else "Day, warm-up")
             for way in ways:
@@ -117,6 +153,9 @@ def measure_day(settings: StoreSettings, data: Path, rounds: int, *, compare: bo
     report = Report(samples=[way.samples() for way in ways])
     if compare:
         report.targets.append(Target("a day, against the floor", full.samples(), 2.0, least.samples()))
+        report.targets.append(
+            Target("rules, flags and schema check, against a day", rules.samples(), 0.5, full.samples())
+        )
         report.targets.append(Target("naive, against ours", slow.samples(), 3.0, full.samples(), at_least=True))
     if incremental:
         report.targets.append(Target("one more snapshot, against a day", more.samples(), 0.2, full.samples()))

@@ -1,0 +1,1 @@
+"""Pages for people, made of what `transform` found: one self-contained HTML document each; no I/O, no Dagster."""
