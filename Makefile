@@ -37,14 +37,14 @@ doctor: $(READY) ## check the object store
 
 test: $(READY) ## run all tests and hold each component to its coverage
 	@$(COVERAGE) erase
-	@$(COVERAGE) run -m pytest
+	@$(COVERAGE) run -m pytest -n auto --dist loadfile
 	@$(COVERAGE) combine --quiet
-	@$(COVERAGE) report --include='wrm_pipeline/assets/*' --fail-under=80
-	@$(COVERAGE) report --include='wrm_pipeline/automation/jobs.py,wrm_pipeline/automation/schedules.py,wrm_pipeline/automation/maintenance.py' --fail-under=80
+	@$(COVERAGE) report --include='wrm_pipeline/assets/*,wrm_pipeline/checks/*' --fail-under=80
+	@$(COVERAGE) report --include='wrm_pipeline/automation/jobs.py,wrm_pipeline/automation/schedules.py,wrm_pipeline/automation/redrive.py,wrm_pipeline/automation/maintenance.py' --fail-under=80
 	@$(COVERAGE) report --include='wrm_pipeline/automation/sensors.py,wrm_pipeline/automation/raw_cursor.py' --fail-under=80
 	@$(COVERAGE) report --include='wrm_pipeline/resources/*' --fail-under=70
 	@$(COVERAGE) report --include='wrm_pipeline/cli/*' --fail-under=80
-	@$(COVERAGE) report --include='wrm_pipeline/contracts/*,wrm_pipeline/feed/*,wrm_pipeline/lake/*,wrm_pipeline/layers/*,wrm_pipeline/transform/*,wrm_pipeline/resilience.py,wrm_pipeline/settings.py' --fail-under=90
+	@$(COVERAGE) report --include='wrm_pipeline/contracts/*,wrm_pipeline/feed/*,wrm_pipeline/lake/*,wrm_pipeline/layers/*,wrm_pipeline/reports/*,wrm_pipeline/transform/*,wrm_pipeline/resilience.py,wrm_pipeline/settings.py' --fail-under=90
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .

@@ -1,5 +1,6 @@
-"""What all assets share: owners, clear failures, and building one day or many in a run."""
+"""What all assets share: what their contracts say, clear failures, and building one day or many in a run."""
 
+import datetime as dt
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -13,23 +14,47 @@ from dagster import (
     BetaWarning,
     DataVersion,
     Failure,
+    FreshnessPolicy,
     MaterializeResult,
     asset,
 )
 
+from wrm_pipeline.assets.metadata import table_schema
 from wrm_pipeline.assets.partitions import daily_partitions
+from wrm_pipeline.contracts.model import Contract, ContractError
 from wrm_pipeline.feed.fetch import FeedError
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline.resilience import BreakerOpen
 from wrm_pipeline.settings import SettingsError
 
-OWNERS: Final = ["team:bike-data"]
-EXPECTED_ERRORS: Final = (LayerError, StoreError, FeedError, BreakerOpen, SettingsError)
+EXPECTED_ERRORS: Final = (LayerError, StoreError, FeedError, BreakerOpen, SettingsError, ContractError)
 
 
-def daily_asset(**arguments: Any) -> Callable[[Callable[..., Any]], AssetsDefinition]:
-    """Decorate an asset with one partition a UTC day; a backfill of many days is one run."""
+def contract_metadata(contract: Contract) -> dict[str, Any]:
+    """Return what an asset's definition shows of its contract."""
+    return {"dagster/column_schema": table_schema(contract.columns), "contract": contract.stamp}
+
+
+def freshness(contract: Contract) -> FreshnessPolicy:
+    """Return the freshness that a contract promises."""
+    return FreshnessPolicy.time_window(
+        warn_window=dt.timedelta(seconds=contract.freshness_warn_s),
+        fail_window=dt.timedelta(seconds=contract.freshness_fail_s),
+    )
+
+
+def daily_asset(contract: Contract | None = None, **arguments: Any) -> Callable[[Callable[..., Any]], AssetsDefinition]:
+    """Decorate an asset with one partition a UTC day; a backfill of many days is one run.
+
+    Owner, columns and freshness are its contract's when it has one.
+    """
+    if contract is not None:
+        arguments |= {
+            "owners": [contract.owner],
+            "metadata": contract_metadata(contract),
+            "freshness_policy": freshness(contract),
+        }
 
     def decorate(function: Callable[..., Any]) -> AssetsDefinition:
         with warnings.catch_warnings():
@@ -38,7 +63,6 @@ def daily_asset(**arguments: Any) -> Callable[[Callable[..., Any]], AssetsDefini
             decorator = asset(
                 partitions_def=daily_partitions,
                 backfill_policy=BackfillPolicy.single_run(),
-                owners=OWNERS,
                 **arguments,
             )
             definition: AssetsDefinition = decorator(function)

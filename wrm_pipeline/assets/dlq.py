@@ -9,22 +9,24 @@ from typing import Any
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue
 
 from wrm_pipeline.assets.common import daily_asset, materialize_days
-from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all
+from wrm_pipeline.assets.days import wrm_stations_processed_data_all
 from wrm_pipeline.assets.metadata import markdown_table, table_schema
+from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.lake.day_object import inputs_digest
 from wrm_pipeline.lake.dead_letters import count_by, read_letters
 from wrm_pipeline.resources.object_store import ObjectStoreResource
-from wrm_pipeline.transform.schema import DEAD_RECORD_COLUMNS
 
 _PREVIEW_RECORDS = 10
 
 
 @daily_asset(
-    deps=[wrm_stations_enhanced_data_all],
+    active_contracts().dead_letters,
+    deps=[wrm_stations_processed_data_all],
     group_name="dead_letters",
     kinds={"s3", "json"},
     code_version="1",
-    metadata={"dagster/column_schema": table_schema(DEAD_RECORD_COLUMNS)},
+    # After enhanced in a run, and no dependency: a day that is blocked is when this report is wanted most.
+    op_tags={"dagster/priority": "-1"},
 )
 def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
     """What was set aside on a UTC day, by rule, stage and status. A letter that cannot be read is named and kept."""
@@ -41,7 +43,7 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
         metadata = {
             "dagster/uri": lake.store.uri(lake.keys.dead_letter_day(day)),
             "dagster/partition_row_count": len(records),
-            "dagster/column_schema": table_schema(DEAD_RECORD_COLUMNS),
+            "dagster/column_schema": table_schema(active_contracts().dead_letters.columns),
             "inputs": len(letters) + len(unreadable),
             "bytes": (lake.store.traffic.snapshot() - before).bytes_received,
             "letters": len(letters),

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pyarrow as pa
 from dagster import MetadataValue, TableColumn, TableColumnConstraints, TableSchema
 
+from wrm_pipeline.contracts.model import Column, Contract
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import Traffic
 from wrm_pipeline.layers.report import BuiltDay
 from wrm_pipeline.transform.classify import record_types
-from wrm_pipeline.transform.schema import Column
 
 _PREVIEW_ROWS: Final = 5
 # As many as fit a screen beside the list of partitions.
@@ -31,13 +31,37 @@ _ENTITIES: Final = {ord(character): f"&#{ord(character)};" for character in "&<|
 
 
 def table_schema(columns: Iterable[Column]) -> TableSchema:
-    """Return Dagster's form of some columns, with descriptions."""
+    """Return Dagster's form of some columns: descriptions with units, bounds as constraints."""
     return TableSchema(
         columns=[
-            TableColumn(c.name, str(c.type), c.description, TableColumnConstraints(nullable=c.nullable))
+            TableColumn(
+                c.name,
+                str(c.type),
+                f"{c.description} ({c.unit})" if c.unit else c.description,
+                TableColumnConstraints(nullable=c.nullable, other=_bounds(c)),
+                tags={"classification": c.classification},
+            )
             for c in columns
         ]
     )
+
+
+def _bounds(column: Column) -> list[str]:
+    of = "length " if pa.types.is_string(column.type) else ""
+    return [
+        *([f"{of}>= {column.minimum}"] if column.minimum is not None else []),
+        *([f"{of}<= {column.maximum}"] if column.maximum is not None else []),
+        *([f"one of {', '.join(column.allowed)}"] if column.allowed else []),
+    ]
+
+
+def flag_counts(rows: pa.Table) -> dict[str, int]:
+    """Count rows by quality flag, most frequent first, then by name; nothing for rows without flags."""
+    if "quality_flags" not in rows.column_names:
+        return {}
+    flags = rows.column("quality_flags").combine_chunks().flatten()
+    counts = {entry["values"]: entry["counts"] for entry in flags.value_counts().to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def markdown_table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -73,7 +97,7 @@ def record_type_counts(rows: pa.Table) -> dict[str, int]:
 
 
 def day_metadata(
-    lake: Lake, built: BuiltDay, columns: Iterable[Column], *, seconds: float, traffic: Traffic
+    lake: Lake, built: BuiltDay, contract: Contract, *, seconds: float, traffic: Traffic
 ) -> Mapping[str, Any]:
     """Return the metadata of a built day; `seconds` is wall-clock time, `traffic` what this build alone sent."""
     manifest = built.manifest
@@ -82,7 +106,7 @@ def day_metadata(
     return {
         "dagster/uri": lake.store.uri(built.info.key),
         "dagster/partition_row_count": built.rows.num_rows,
-        "dagster/column_schema": table_schema(columns),
+        "dagster/column_schema": table_schema(contract.columns),
         **{f"rows_{kind}": count for kind, count in counts.items()},
         "rows_in": manifest.total("rows"),
         "rows_kept": manifest.total("kept"),
@@ -96,6 +120,8 @@ def day_metadata(
         "bytes": built.info.size,
         "etag": built.info.etag,
         "code_version": manifest.code_version,
+        "contract": contract.stamp,
+        **{f"flag_{name}": count for name, count in flag_counts(built.rows).items()},
         "dead_letters_written": len(built.letters),
         "seconds": round(seconds, 3),
         "s3_requests": sum(traffic.requests.values()),

@@ -8,34 +8,26 @@ from dagster import (
     DataVersion,
     MaterializeResult,
     MetadataValue,
-    TableColumn,
-    TableSchema,
     asset,
 )
 
-from wrm_pipeline.assets.common import OWNERS, clear_failures, provenance
-from wrm_pipeline.assets.metadata import preview, record_type_counts
+from wrm_pipeline.assets.common import clear_failures, contract_metadata, freshness, provenance
+from wrm_pipeline.assets.metadata import preview, record_type_counts, table_schema
+from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.feed.base import Fault, PayloadFault, Snapshot
-from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.feed.fetch import FeedCutOff, FeedDamaged
 from wrm_pipeline.layers.raw import RAW_CODE_VERSION, keep_snapshot, set_aside
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
-RAW_SCHEMA = TableSchema(
-    columns=[
-        TableColumn(name, "text", "Field of the feed as received; processed explains its meaning")
-        for name in HEADER.decode().split(",")
-    ]
-)
-
 
 @asset(
     group_name="wrm_data_acquisition",
     kinds={"s3", "csv"},
-    owners=OWNERS,
     code_version=RAW_CODE_VERSION,
-    metadata={"dagster/column_schema": RAW_SCHEMA},
+    owners=[active_contracts().raw.owner],
+    metadata=contract_metadata(active_contracts().raw),
+    freshness_policy=freshness(active_contracts().raw),
 )
 def wrm_stations_raw_data(
     context: AssetExecutionContext, object_store: ObjectStoreResource, feed: FeedResource
@@ -48,7 +40,7 @@ def wrm_stations_raw_data(
         except FeedCutOff as broken:
             kind = PayloadFault.DAMAGED if isinstance(broken, FeedDamaged) else PayloadFault.CUT_OFF
             who = provenance(context)
-            raise set_aside(lake, broken.body, Fault(kind, str(broken)), who.now(), who) from broken
+            raise set_aside(lake, feed.format, broken.body, Fault(kind, str(broken)), who.now(), who) from broken
         kept = keep_snapshot(lake, feed.format, payload.body, payload.fetched_at, provenance(context))
     parsed = feed.format.parse([Snapshot(kept.info.key, kept.time, payload.body)])
     (tally,) = parsed.tallies
@@ -59,7 +51,7 @@ def wrm_stations_raw_data(
             "dagster/uri": lake.store.uri(kept.info.key),
             "dagster/row_count": tally.rows,
             "dagster/partition_row_count": tally.rows,
-            "dagster/column_schema": RAW_SCHEMA,
+            "dagster/column_schema": table_schema(active_contracts().raw.columns),
             "key": kept.info.key,
             "sha256": kept.sha256,
             "bytes": kept.size,

@@ -21,3 +21,10 @@ wrm_stations_processing_job = define_asset_job(
     description="Bring processed and enhanced of a day up to date with raw, and report its dead letters.",
     executor_def=in_process_executor,
 )
+
+wrm_stations_quality_job = define_asset_job(
+    "wrm_stations_quality_job",
+    selection=AssetSelection.assets("wrm_stations_anomalies", "wrm_stations_profile"),
+    description="Look for anomalies in a day, and profile it; the day must pass its blocking checks.",
+    executor_def=in_process_executor,
+)

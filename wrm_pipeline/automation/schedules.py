@@ -12,9 +12,17 @@ from dagster import (
 )
 
 from wrm_pipeline.assets.partitions import FIRST_DAY
-from wrm_pipeline.automation.jobs import wrm_stations_ingest_job, wrm_stations_processing_job
+from wrm_pipeline.automation.jobs import (
+    wrm_stations_ingest_job,
+    wrm_stations_processing_job,
+    wrm_stations_quality_job,
+)
+from wrm_pipeline.automation.redrive import reprocess_dlq_job
+from wrm_pipeline.contracts.active import active_contracts
+from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.reconcile import stale_days
+from wrm_pipeline.layers.waiting import waiting
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import Settings
@@ -66,4 +74,54 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
             for entry in stale[:DAYS_PER_NIGHT]
         ]
 
-    return [wrm_stations_ingest_schedule, wrm_stations_reconcile_schedule]
+    @schedule(
+        job=wrm_stations_quality_job,
+        cron_schedule=settings.wrm_quality_cron,
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Looks for anomalies in the day before and profiles it (WRM_QUALITY_CRON).",
+    )
+    def wrm_stations_quality_schedule(
+        context: ScheduleEvaluationContext, object_store: ObjectStoreResource
+    ) -> RunRequest | SkipReason:
+        yesterday = context.scheduled_execution_time.astimezone(dt.UTC).date() - dt.timedelta(days=1)
+        lake = object_store.lake
+        try:
+            built = lake.store.head(lake.keys.layer_object(Layer.ENHANCED, yesterday))
+        except StoreError as error:
+            return SkipReason(f"The lake could not be looked at. {error}")
+        if built is None:
+            return SkipReason(f"Enhanced holds nothing of {yesterday}: there is nothing to look at.")
+        return RunRequest(run_key=f"quality:{yesterday}", partition_key=yesterday.isoformat())
+
+    return [
+        wrm_stations_ingest_schedule,
+        wrm_stations_reconcile_schedule,
+        wrm_stations_quality_schedule,
+        _dlq_schedule(settings),
+    ]
+
+
+def _dlq_schedule(settings: Settings) -> ScheduleDefinition:
+    @schedule(
+        job=reprocess_dlq_job,
+        cron_schedule=settings.wrm_redrive_cron,
+        execution_timezone="UTC",
+        default_status=DefaultScheduleStatus.RUNNING,
+        description="Redrives the dead letters that wait, when there are any (WRM_REDRIVE_CRON).",
+    )
+    def wrm_stations_dlq_schedule(
+        context: ScheduleEvaluationContext, object_store: ObjectStoreResource, feed: FeedResource
+    ) -> RunRequest | SkipReason:
+        unreadable = 0
+        try:
+            for found in waiting(object_store.lake, feed.format, active_contracts().enhanced):
+                unreadable += len(found.unreadable)
+                if found.is_due:
+                    return RunRequest(run_key=f"redrive:{context.scheduled_execution_time:%Y-%m-%dT%H:%M}")
+        except StoreError as error:
+            return SkipReason(f"The dead letters could not be looked at. {error}")
+        also = f" {unreadable} cannot be read: see `wrm dlq stats`." if unreadable else ""
+        return SkipReason(f"No dead letter waits for a redrive.{also}")
+
+    return wrm_stations_dlq_schedule

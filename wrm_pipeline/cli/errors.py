@@ -7,6 +7,7 @@ from contextlib import contextmanager
 import click
 
 from wrm_pipeline.cli.local_servers import LocalServerError
+from wrm_pipeline.contracts.model import ContractError
 from wrm_pipeline.feed.simulator import SimulatorError
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError
@@ -18,6 +19,6 @@ def expected_errors() -> Iterator[None]:
     """Print an expected error and exit; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (SettingsError, StoreError, LayerError, LocalServerError, SimulatorError) as error:
+    except (SettingsError, StoreError, LayerError, LocalServerError, SimulatorError, ContractError) as error:
         click.secho(f"wrm: {error}", fg="red", err=True)
         sys.exit(1)

@@ -12,11 +12,14 @@ from types import FrameType
 
 import click
 
+from wrm_pipeline.cli.lake_server import LakeServer
 from wrm_pipeline.cli.local_servers import LocalServerError, is_free
 from wrm_pipeline.cli.local_stack import local_stack
-from wrm_pipeline.settings import subprocess_environment
+from wrm_pipeline.resources.object_store import open_lake
+from wrm_pipeline.settings import load_settings, set_environment, subprocess_environment
 
 _GRACE_S = 20.0
+_PAGES_PORT = 8788
 
 
 def run_until_interrupted(host: str, port: int, bad_rows: int) -> int:
@@ -28,10 +31,11 @@ def run_until_interrupted(host: str, port: int, bad_rows: int) -> int:
     dagster = _dagster_command()
     if not is_free(port):
         raise LocalServerError(f"Port {port} is taken. Give another one: wrm up --port {port + 1}")
-    with _interruptible(), local_stack(bad_rows=bad_rows) as stack:
+    with _interruptible(), local_stack(bad_rows=bad_rows) as stack, _pages() as pages:
         click.echo(f"Dagster UI  http://{host}:{port}")
         click.echo(f"store       {stack.store_address}{'  (SeaweedFS, started here)' if stack.store else ''}")
         click.echo(f"feed        {stack.feed_address}{'  (simulated, started here)' if stack.simulator else ''}")
+        click.echo(f"pages       {pages}")
         click.echo("Ctrl-C ends it. In another shell: wrm status")
         process = subprocess.Popen(  # noqa: S603 - our own interpreter's command, our own arguments
             [dagster, "dev", *_code_location(), "-h", host, "-p", str(port)],
@@ -46,6 +50,19 @@ def run_until_interrupted(host: str, port: int, bad_rows: int) -> int:
         finally:
             _end_group(process)
             click.echo("Everything that was started here has ended.")
+
+
+@contextmanager
+def _pages() -> Iterator[str]:
+    """Serve the lake's pages here, unless the settings say where they can be read; yield their address."""
+    settings = load_settings()
+    if settings.wrm_public_url is not None:
+        yield settings.wrm_public_url
+        return
+    lake = open_lake(settings)
+    with lake.store, LakeServer(lake, _PAGES_PORT if is_free(_PAGES_PORT) else 0) as server:
+        set_environment({"WRM_PUBLIC_URL": server.url})
+        yield server.url
 
 
 def _end_group(process: subprocess.Popen[bytes]) -> None:

@@ -3,6 +3,7 @@
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field, PrivateAttr
 
+from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.feed.base import FeedFormat
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.fetch import Payload, fetch
@@ -36,8 +37,8 @@ class FeedResource(ConfigurableResource["FeedResource"]):
 
     @property
     def format(self) -> FeedFormat:
-        """The format that the feed speaks."""
-        return BikeShareMap()
+        """The format that the feed speaks, with the bounds of the contract of processed."""
+        return BikeShareMap(active_contracts().processed)
 
     def fetch(self) -> Payload:
         """Fetch what the feed shows now; see `feed.fetch.fetch` for what it raises."""

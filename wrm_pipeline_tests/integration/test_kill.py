@@ -13,7 +13,6 @@ from pathlib import Path
 
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
 from wrm_pipeline.lake.dead_letters import DeadLetter
 from wrm_pipeline.lake.keys import Layer
@@ -25,10 +24,12 @@ from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, contents, environment_of, letters_of, put_raw
 from wrm_pipeline_tests.fixtures.fault_proxy import Fault, FaultProxy, Stall
 from wrm_pipeline_tests.fixtures.servers import wait_until
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 # A command in a process of its own: the layers without Dagster, which would take four times as long to start.
 CHILD = """
 import datetime as dt, sys
+from wrm_pipeline.contracts.load import packaged_contracts
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.raw import keep_snapshot
@@ -38,13 +39,15 @@ from wrm_pipeline.settings import load_settings
 
 what, time = sys.argv[1], dt.datetime.fromisoformat(sys.argv[2])
 lake, who = open_lake(load_settings()), Provenance(run_id="child", asset="child")
+contracts = packaged_contracts()
+feed_format = BikeShareMap(contracts.processed)
 print("ready", flush=True)
 body = sys.stdin.buffer.read()
 with lake.store:
     if what == "process":
-        build_enhanced_day(lake, BikeShareMap(), time.date(), who)
+        build_enhanced_day(lake, feed_format, contracts.enhanced, time.date(), who)
     else:
-        keep_snapshot(lake, BikeShareMap(), body, time, who)
+        keep_snapshot(lake, feed_format, body, time, who)
 """
 HERE = Provenance(run_id="here", asset="here")
 Command = Callable[[Lake], object]
@@ -180,7 +183,7 @@ def raw_day(lake: Lake) -> None:
 
 
 def process(lake: Lake) -> None:
-    build_enhanced_day(lake, BikeShareMap(), DAY, HERE)
+    build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, HERE)
 
 
 def test_killed_while_it_builds_a_day_from_nothing(lake: Lake, store_settings: StoreSettings, tmp_path: Path) -> None:
@@ -235,7 +238,7 @@ def test_killed_while_it_keeps_what_the_feed_sent(
 
     def poll() -> None:
         try:
-            keep_snapshot(lake, BikeShareMap(), body, at(9), HERE)
+            keep_snapshot(lake, FORMAT, body, at(9), HERE)
         except NotASnapshotError:
             assert kind == "web page"
 

@@ -11,13 +11,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.raw import keep_snapshot
 from wrm_pipeline.layers.report import BuiltDay, Provenance
 from wrm_pipeline_tests.fixtures.dagster import contents
-from wrm_pipeline_tests.fixtures.snapshots import Recorded, recorded
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, Recorded, recorded
 
 WHO = Provenance("run-1", "wrm_stations_enhanced_data_all")
 
@@ -25,11 +24,11 @@ WHO = Provenance("run-1", "wrm_stations_enhanced_data_all")
 def build_days(lake: Lake, snapshots: list[Recorded]) -> dict[dt.date, BuiltDay]:
     """Put snapshots into raw as polls at their times would have, and build their days."""
     for snapshot in snapshots:
-        kept = keep_snapshot(lake, BikeShareMap(), snapshot.body, snapshot.time, WHO)
+        kept = keep_snapshot(lake, FORMAT, snapshot.body, snapshot.time, WHO)
         assert not kept.duplicate
         assert lake.store.get(lake.keys.raw(snapshot.time)).body == snapshot.body
     days = [day for day, _ in groupby(snapshots, key=lambda snapshot: snapshot.time.date())]
-    return {day: build_enhanced_day(lake, BikeShareMap(), day, WHO) for day in days}
+    return {day: build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, day, WHO) for day in days}
 
 
 def snapshot_rows(built: BuiltDay, time: dt.datetime) -> pa.Table:

@@ -127,6 +127,9 @@ WRONG = [
     ("WRM_FEED_URL", "http://feed.example", "must be an https:// address"),
     ("WRM_FEED_URL", "file:///etc/passwd", "must be an https:// address"),
     ("WRM_FEED_URL", "", "must be an https:// address"),
+    ("WRM_PUBLIC_URL", "bikes.example.org", "must be an address such as https://"),
+    ("WRM_QUALITY_CRON", "nightly", "must be a cron line"),
+    ("WRM_REDRIVE_CRON", "nightly", "must be a cron line"),
     ("WRM_FEED_TIMEOUT_S", "0", "greater than 0"),
     ("WRM_FEED_TIMEOUT_S", "301", "less than or equal to 300"),
     ("WRM_FEED_TIMEOUT_S", "soon", "valid number"),
@@ -349,3 +352,10 @@ def test_what_is_set_for_this_process_reaches_its_children(env: pytest.MonkeyPat
     child = subprocess_environment(WRM_ENV="staging")
     assert (child["WRM_FEED_CONTACT"], child["WRM_ENV"]) == ("mine", "staging")
     assert "WRM_ENV" not in os.environ
+
+
+def test_a_contracts_directory_that_is_not_there_is_named(env: pytest.MonkeyPatch) -> None:
+    env.setenv("WRM_CONTRACTS_DIR", "/nowhere/at/all")
+
+    with pytest.raises(SettingsError, match=r"WRM_CONTRACTS_DIR: must be a directory that exists"):
+        load_settings()

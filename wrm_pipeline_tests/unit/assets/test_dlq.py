@@ -1,5 +1,13 @@
 """The dead-letter asset: a day's letters by rule, stage and status."""
 
+from collections.abc import Iterator
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from wrm_pipeline.contracts.active import active_contracts
+from wrm_pipeline.contracts.load import PACKAGED, SUFFIX
 from wrm_pipeline.feed.city import snapshot
 from wrm_pipeline_tests.fixtures.dagster import DAY, DAY_ASSETS, Pipeline, at, letters_of, put_raw
 
@@ -72,6 +80,46 @@ def test_a_letter_that_cannot_be_read_is_counted_named_in_the_log_and_left_as_it
     assert (metadata["letters"], metadata["unreadable_letters"]) == (1, 1)
     assert any(key in message and "left as it is" in message for message in pipeline.messages(run))
     assert pipeline.lake.store.get(key).body == b'{"schema_version": 99}'
+
+
+def test_it_runs_after_enhanced_although_it_does_not_depend_on_it(pipeline: Pipeline) -> None:
+    """Else the letters of this run's enhanced would be in the next report only."""
+    put_raw(pipeline.lake, at(8))
+
+    run = pipeline.process(DAY)
+
+    started = [event.step_key for event in run.all_events if event.event_type is dg.DagsterEventType.STEP_START]
+    assert [step for step in started if step in DAY_ASSETS] == list(DAY_ASSETS)
+    assert pipeline.defs.resolve_asset_graph().get(dg.AssetKey(ASSET)).parent_keys == {dg.AssetKey(DAY_ASSETS[0])}
+
+
+@pytest.fixture
+def strict(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Make `overfull` an error, as an operator does: with a copy of the contract, one line of which is another."""
+    name = f"{DAY_ASSETS[1]}{SUFFIX}"
+    text = (PACKAGED / name).read_text(encoding="utf-8")
+    before, rule, after = text.partition("      - name: overfull\n")
+    (tmp_path / name).write_text(before + rule + after.replace("severity: warning", "severity: error", 1), "utf-8")
+    monkeypatch.setenv("WRM_CONTRACTS_DIR", str(tmp_path))
+    active_contracts.cache_clear()
+    yield
+    active_contracts.cache_clear()
+
+
+def test_rows_that_enhanced_sets_aside_are_in_the_report_of_the_same_run(pipeline: Pipeline, strict: None) -> None:
+    put_raw(pipeline.lake, at(8))
+
+    run = pipeline.process(DAY)
+
+    assert run.success
+    enhanced = pipeline.materializations(run, DAY_ASSETS[1])[DAY.isoformat()]
+    metadata = pipeline.materializations(run, ASSET)[DAY.isoformat()]
+    assert enhanced["rows_dead"] > 0
+    assert (metadata["letters"], metadata["records"]) == (1, enhanced["rows_dead"])
+    (line,) = str(metadata["by_rule"]).splitlines()[2:]
+    assert line == f"| overfull | enhanced | pending_reprocessing | {enhanced['rows_dead']} |"
+    assert enhanced["contract"] == active_contracts().enhanced.stamp
+    assert "flag_overfull" not in enhanced
 
 
 def test_the_data_version_changes_with_the_letters_only(pipeline: Pipeline) -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from wrm_pipeline.assets.metadata import markdown_table, preview, record_type_counts
 from wrm_pipeline.feed.base import Snapshot
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import snapshot
-from wrm_pipeline.transform.classify import enhance
+from wrm_pipeline.transform.enhance import enhance
 from wrm_pipeline_tests.fixtures.dagster import DAY, DAY_ASSETS, Pipeline, at, put_raw
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 
 def bars(line: str) -> int:
@@ -56,11 +56,11 @@ def test_lists_are_joined_and_nothing_is_blank() -> None:
 
 
 def processed() -> pa.Table:
-    return BikeShareMap().parse([Snapshot("k", at(8), snapshot(1, at(8)))]).rows
+    return FORMAT.parse([Snapshot("k", at(8), snapshot(1, at(8)))]).rows
 
 
 def test_a_preview_shows_the_first_rows_and_the_columns_that_there_are() -> None:
-    head, _, *rows = preview(enhance(processed(), DAY)).splitlines()
+    head, _, *rows = preview(enhance(processed(), DAY, CONTRACTS.enhanced).rows).splitlines()
 
     assert head.startswith("| station_id | name | record_type |")
     assert len(rows) == 5
@@ -70,7 +70,7 @@ def test_a_preview_shows_the_first_rows_and_the_columns_that_there_are() -> None
 def test_types_are_counted_alike_before_and_after_they_are_a_column() -> None:
     rows = processed()
 
-    assert record_type_counts(rows) == record_type_counts(enhance(rows, DAY))
+    assert record_type_counts(rows) == record_type_counts(enhance(rows, DAY, CONTRACTS.enhanced).rows)
     assert sum(record_type_counts(rows).values()) == rows.num_rows
 
 

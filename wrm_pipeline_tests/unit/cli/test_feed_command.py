@@ -15,11 +15,11 @@ from click.testing import CliRunner
 
 from wrm_pipeline.cli.feed import feed
 from wrm_pipeline.feed.base import Snapshot
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import LOCAL_ZONE, snapshot
 from wrm_pipeline.feed.fetch import FeedUnavailable, fetch
 from wrm_pipeline.feed.simulator import BadDay
 from wrm_pipeline.resilience import RetryPolicy
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT
 
 NOON = dt.datetime(2025, 8, 20, 12, tzinfo=dt.UTC)
 ONE_TRY = RetryPolicy(attempts=1)
@@ -63,7 +63,7 @@ def test_a_bad_day_and_spoilt_rows_can_be_asked_for_at_the_start() -> None:
 
     with terminal("--bad-rows", "4") as (_, url):
         body = fetch(url, contact="tests", timeout_s=10, policy=ONE_TRY).body
-    assert len(BikeShareMap().parse([Snapshot("raw/a.txt", NOON, body)]).rejects) == 4
+    assert len(FORMAT.parse([Snapshot("raw/a.txt", NOON, body)]).rejects) == 4
 
 
 def test_recordings_can_be_replayed(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_one_snapshot_is_printed_to_the_byte(at: str) -> None:
 def test_one_snapshot_is_of_now_unless_told_otherwise() -> None:
     result = CliRunner().invoke(feed, ["--once", "--bad-rows", "2"])
 
-    parsed = BikeShareMap().parse([Snapshot("raw/a.txt", NOON, result.stdout_bytes)])
+    parsed = FORMAT.parse([Snapshot("raw/a.txt", NOON, result.stdout_bytes)])
     assert len(parsed.rejects) == 2
     epoch = result.stdout_bytes.rpartition(b"\n")[2].split(b",")[1].split(b".")[0]
     assert abs(int(epoch) - dt.datetime.now(LOCAL_ZONE).timestamp()) < 60

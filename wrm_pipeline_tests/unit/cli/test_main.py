@@ -9,7 +9,6 @@ import pytest
 
 from wrm_pipeline.cli import main as command_line
 from wrm_pipeline.cli.local_servers import free_port
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import ObjectStore
@@ -17,9 +16,10 @@ from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, environment_of, put_raw
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 Run = Callable[..., tuple[int, str, str]]
-COMMANDS = ("up", "run", "status", "doctor", "feed")
+COMMANDS = ("up", "run", "status", "doctor", "feed", "contracts", "dlq")
 
 
 @pytest.fixture
@@ -115,7 +115,7 @@ def test_status_as_a_table_and_as_json_agree(wrm: Run, configured: StoreSettings
     with ObjectStore(configured) as store:
         lake = Lake(store, LakeKeys(configured.prefix))
         put_raw(lake, at(8))
-        built = build_enhanced_day(lake, BikeShareMap(), DAY, Provenance("r", "a"))
+        built = build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, Provenance("r", "a"))
 
     (_, table, _), (code, text, err) = wrm("status"), wrm("status", "--json")
 

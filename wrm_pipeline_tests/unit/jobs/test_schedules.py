@@ -10,12 +10,16 @@ from wrm_pipeline.cli.local_servers import free_port
 from wrm_pipeline.definitions import build_defs
 from wrm_pipeline.feed.simulator import BadDay
 from wrm_pipeline.lake.keys import Layer
+from wrm_pipeline.layers.enhanced import build_enhanced_day
+from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline_tests.fixtures.dagster import DAY, INGEST, PROCESSING, Pipeline, at, put_raw
 from wrm_pipeline_tests.fixtures.fault_proxy import Answer, FaultProxy, s3_error
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 INGEST_SCHEDULE, RECONCILE_SCHEDULE = "wrm_stations_ingest_schedule", "wrm_stations_reconcile_schedule"
+QUALITY_SCHEDULE, QUALITY = "wrm_stations_quality_schedule", "wrm_stations_quality_job"
 ONE_DAY = dt.timedelta(days=1)
 NIGHT = dt.datetime(2026, 1, 2, 3, 17, tzinfo=dt.UTC)
 
@@ -51,7 +55,7 @@ def skip_reason(pipeline: Pipeline, name: str) -> str:
 def test_they_run_by_default_every_5_minutes_and_at_night_in_utc() -> None:
     found = {
         name: (schedule.cron_schedule, schedule.execution_timezone, schedule.default_status, schedule.job_name)
-        for name in (INGEST_SCHEDULE, RECONCILE_SCHEDULE)
+        for name in (INGEST_SCHEDULE, RECONCILE_SCHEDULE, QUALITY_SCHEDULE)
         if (schedule := build_defs().resolve_schedule_def(name))
     }
 
@@ -59,6 +63,7 @@ def test_they_run_by_default_every_5_minutes_and_at_night_in_utc() -> None:
     assert found == {
         INGEST_SCHEDULE: ("*/5 * * * *", "UTC", running, INGEST),
         RECONCILE_SCHEDULE: ("17 3 * * *", "UTC", running, PROCESSING),
+        QUALITY_SCHEDULE: ("47 1 * * *", "UTC", running, QUALITY),
     }
 
 
@@ -167,3 +172,29 @@ def test_a_store_that_is_down_is_a_skip_with_the_reason(pipeline: Pipeline, monk
     monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
 
     assert "S3_ENDPOINT_URL" in skip_reason(pipeline, RECONCILE_SCHEDULE)
+
+
+def test_the_day_before_is_looked_at_once_it_is_built(pipeline: Pipeline) -> None:
+    yesterday = NIGHT.date() - ONE_DAY
+    put_raw(pipeline.lake, at(8, day=yesterday))
+    build_enhanced_day(pipeline.lake, FORMAT, CONTRACTS.enhanced, yesterday, Provenance(run_id="r", asset="a"))
+
+    found = evaluate(pipeline, QUALITY_SCHEDULE)
+
+    assert isinstance(found, list)
+    assert [(request.partition_key, request.run_key) for request in found] == [
+        (yesterday.isoformat(), f"quality:{yesterday}")
+    ]
+
+
+def test_a_day_before_that_is_not_built_is_not_looked_at(pipeline: Pipeline) -> None:
+    put_raw(pipeline.lake, at(8, day=NIGHT.date() - ONE_DAY))
+
+    assert "Enhanced holds nothing of 2026-01-01" in skip_reason(pipeline, QUALITY_SCHEDULE)
+
+
+def test_a_lake_that_cannot_be_looked_at_is_a_reason_too(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("S3_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("WRM_S3_RETRY_BUDGET_S", "0.1")
+
+    assert "The lake could not be looked at." in skip_reason(pipeline, QUALITY_SCHEDULE)

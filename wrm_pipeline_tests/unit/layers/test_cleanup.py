@@ -2,20 +2,20 @@
 
 import datetime as dt
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.layers.cleanup import remove_superseded
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, contents, put_raw
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 PARQUET = "application/vnd.apache.parquet"
 
 
 def build(lake: Lake) -> None:
     put_raw(lake, at(8))
-    build_enhanced_day(lake, BikeShareMap(), DAY, Provenance(run_id="r", asset="a"))
+    build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, Provenance(run_id="r", asset="a"))
 
 
 def leave_older(lake: Lake, day: dt.date = DAY) -> list[str]:

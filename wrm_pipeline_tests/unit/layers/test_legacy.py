@@ -8,13 +8,14 @@ import datetime as dt
 import hashlib
 import io
 import json
+from dataclasses import replace
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
+from wrm_pipeline.contracts.model import Severity
 from wrm_pipeline.lake.dead_letters import Stage
 from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.lake import Lake
@@ -25,7 +26,7 @@ from wrm_pipeline.layers.processed import build_processed_day
 from wrm_pipeline.layers.report import Build, LayerError, NoRawDataError, Provenance
 from wrm_pipeline.transform.schema import ENHANCED, PROCESSED
 from wrm_pipeline_tests.fixtures.dagster import at, contents, letters_of, put_raw
-from wrm_pipeline_tests.fixtures.snapshots import payload, row
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, payload, row
 
 DAY = dt.date(2025, 5, 12)
 FIRST, SECOND = dt.datetime(2025, 5, 12, 18, 10), dt.datetime(2025, 5, 12, 18, 20)  # noqa: DTZ001 - as they stored it
@@ -75,7 +76,7 @@ def put_old(lake: Lake, name: str, body: bytes) -> str:
 
 
 def read(lake: Lake) -> OlderDay:
-    older = read_older_deployment(lake, DAY)
+    older = read_older_deployment(lake, CONTRACTS.enhanced, DAY)
     assert older is not None
     return older
 
@@ -192,7 +193,7 @@ def test_an_aware_time_is_the_instant_that_it_says(lake: Lake, zone: str) -> Non
 
 
 def test_nothing_left_is_none(lake: Lake) -> None:
-    assert read_older_deployment(lake, DAY) is None
+    assert read_older_deployment(lake, CONTRACTS.enhanced, DAY) is None
 
 
 @pytest.mark.parametrize(
@@ -209,7 +210,7 @@ def test_an_object_that_cannot_be_read_is_an_error_that_names_it(lake: Lake, bod
     key = put_old(lake, EARLY, body)
 
     with pytest.raises(LayerError, match="cannot be read as processed data") as caught:
-        read_older_deployment(lake, DAY)
+        read_older_deployment(lake, CONTRACTS.enhanced, DAY)
 
     assert key in str(caught.value)
 
@@ -217,7 +218,7 @@ def test_an_object_that_cannot_be_read_is_an_error_that_names_it(lake: Lake, bod
 def test_enhanced_is_built_from_older_objects_when_raw_is_gone(lake: Lake) -> None:
     put_two(lake)
 
-    built = build_enhanced_day(lake, BikeShareMap(), DAY, WHO)
+    built = build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, WHO)
 
     assert (built.build, built.read, built.rows.num_rows) == (Build.FULL, 2, 4)
     assert built.rows.schema.equals(ENHANCED)
@@ -227,7 +228,7 @@ def test_enhanced_is_built_from_older_objects_when_raw_is_gone(lake: Lake) -> No
     stored = lake.read_day(Layer.ENHANCED, DAY, ENHANCED)
     assert stored is not None
     assert stored.manifest.code_version.endswith(f"/{LEGACY_CODE_VERSION}")
-    again = build_enhanced_day(lake, BikeShareMap(), DAY, WHO)
+    again = build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, WHO)
     assert again.info.etag == built.info.etag
     assert [key for key in contents(lake) if key.endswith("all_processed.parquet")] == []
 
@@ -236,20 +237,53 @@ def test_what_contradicts_is_a_dead_letter_of_the_stage_enhanced(lake: Lake) -> 
     early = put_old(lake, EARLY, parquet(old_row("15001", FIRST, bikes=9)))
     put_old(lake, LATE, parquet(old_row("15001", FIRST)))
 
-    built = build_enhanced_day(lake, BikeShareMap(), DAY, WHO)
+    built = build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, WHO)
 
     (letter,) = letters_of(lake, DAY)
     assert (letter.stage, letter.source_key, letter.partition) == (Stage.ENHANCED, early, DAY)
-    assert built.letters == (lake.keys.dead_letter(DAY, letter.id),)
+    assert built.letters == (letter,)
     (source, _) = built.manifest.sources
     assert source.rows == source.kept + source.dead + source.duplicates == 1
+
+
+def test_rows_are_judged_by_error_rules_too_and_named_by_their_object_and_place_in_it(lake: Lake) -> None:
+    early = put_old(
+        lake,
+        EARLY,
+        parquet(old_row("3", FIRST, bikes=42), old_row("1", FIRST, bikes=99), old_row("2", FIRST)),
+    )
+    late = put_old(
+        lake,
+        LATE,
+        parquet(
+            old_row("2", FIRST), old_row("1", FIRST), old_row("1", SECOND, bikes=43), old_row("2", SECOND, bikes=7)
+        ),
+    )
+    overfull = CONTRACTS.enhanced.rules["overfull"]
+    rules = {**CONTRACTS.enhanced.rules, "overfull": replace(overfull, severity=Severity.ERROR)}
+    strict = replace(CONTRACTS.enhanced, rules=rules)
+
+    built = build_enhanced_day(lake, FORMAT, strict, DAY, WHO)
+
+    assert built.rows.column("station_id").to_pylist() == ["1", "2"]
+    letters = {letter.source_key: letter for letter in built.letters}
+    assert {key: sorted((r.line, r.rule) for r in letter.records) for key, letter in letters.items()} == {
+        early: [(1, "overfull"), (2, "conflicting_id")],
+        late: [(3, "overfull"), (4, "overfull")],
+    }
+    first, second = letters[late].records
+    assert [json.loads(record.row or "")["bikes"] for record in (first, second)] == [43, 7]
+    assert letters_of(lake, DAY) == sorted(built.letters, key=lambda letter: letter.id)
+    assert {letter.contract_version for letter in built.letters} == {strict.stamp}
+    assert [(s.rows, s.kept, s.dead, s.duplicates) for s in built.manifest.sources] == [(3, 0, 2, 1), (4, 2, 2, 0)]
+    assert build_enhanced_day(lake, FORMAT, strict, DAY, WHO).info.etag == built.info.etag
 
 
 def test_raw_comes_first_whatever_older_objects_say(lake: Lake) -> None:
     put_two(lake)
     put_raw(lake, at(18, 10), payload(row("15009")))
 
-    built = build_enhanced_day(lake, BikeShareMap(), DAY, WHO)
+    built = build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, DAY, WHO)
 
     assert built.rows.column("station_id").to_pylist() == ["15009"]
 
@@ -259,4 +293,4 @@ def test_processed_itself_is_never_built_from_older_objects(lake: Lake) -> None:
     put_two(lake)
 
     with pytest.raises(NoRawDataError):
-        build_processed_day(lake, BikeShareMap(), DAY, WHO)
+        build_processed_day(lake, FORMAT, DAY, WHO)

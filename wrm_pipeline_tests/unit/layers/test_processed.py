@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
+from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.lake.day_object import Source, recorded_code_version
 from wrm_pipeline.lake.dead_letters import DeadLetter, Stage, Status, letter_id
 from wrm_pipeline.lake.keys import LakeKeys, Layer
@@ -24,7 +24,7 @@ from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline.transform.schema import PROCESSED
 from wrm_pipeline_tests.fixtures.dagster import at, letters_of, put_raw
 from wrm_pipeline_tests.fixtures.fault_proxy import Answer, FaultProxy, s3_error
-from wrm_pipeline_tests.fixtures.snapshots import bike_row, payload, row
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT, bike_row, payload, row
 from wrm_pipeline_tests.fixtures.watched_store import WatchedStore, watching
 
 DAY = dt.date(2025, 5, 12)
@@ -49,7 +49,7 @@ def by(run_id: str = "run-1", now: dt.datetime = NOW) -> Provenance:
 
 
 def build(lake: Lake, provenance: Provenance | None = None) -> BuiltDay:
-    return build_processed_day(lake, BikeShareMap(), DAY, provenance or by())
+    return build_processed_day(lake, FORMAT, DAY, provenance or by())
 
 
 def etag_of(lake: Lake) -> str:
@@ -116,7 +116,7 @@ def test_the_manifest_accounts_for_every_object_and_row(lake: Lake) -> None:
         Source(lake.keys.raw(at(10)), etags[lake.keys.raw(at(10))], fault="header_only"),
     ]
     assert list(built.manifest.sources) == expected
-    assert built.manifest.code_version == recorded_code_version(PROCESSED_CODE_VERSION)
+    assert built.manifest.code_version == recorded_code_version(PROCESSED_CODE_VERSION, FORMAT.contract.stamp)
     assert built.read == 4
 
 
@@ -358,7 +358,7 @@ def test_a_bad_row_is_a_letter_that_says_everything(lake: Lake) -> None:
     built = build(lake)
 
     (letter,) = letters_of(lake, DAY)
-    assert built.letters == (lake.keys.dead_letter(DAY, letter.id),)
+    assert built.letters == (letter,)
     assert letter == DeadLetter(
         id=letter_id(source.key, Stage.PROCESSED),
         source_key=source.key,
@@ -367,7 +367,8 @@ def test_a_bad_row_is_a_letter_that_says_everything(lake: Lake) -> None:
         stage=Stage.PROCESSED,
         asset="wrm_stations_processed_data_all",
         run_id="run-1",
-        code_version=recorded_code_version(PROCESSED_CODE_VERSION),
+        code_version=recorded_code_version(PROCESSED_CODE_VERSION, FORMAT.contract.stamp),
+        contract_version=FORMAT.contract.stamp,
         first_seen=NOW,
         last_seen=NOW,
         status=Status.PENDING,
@@ -459,20 +460,28 @@ def test_an_incremental_build_touches_the_letters_of_new_objects_only(lake: Lake
 
     built = build(lake)
 
-    assert built.letters == (lake.keys.dead_letter(DAY, letter_id(new.key, Stage.PROCESSED)),)
-    assert watched.puts == [*built.letters, lake.keys.layer_object(Layer.PROCESSED, DAY)]
+    (letter,) = built.letters
+    assert (letter.id, letter.source_key) == (letter_id(new.key, Stage.PROCESSED), new.key)
+    assert watched.puts == [lake.keys.dead_letter(DAY, letter.id), lake.keys.layer_object(Layer.PROCESSED, DAY)]
     assert len(letters_of(lake, DAY)) == 2
 
 
-def test_a_damaged_letter_does_not_stop_a_build(lake: Lake) -> None:
+def test_a_damaged_letter_does_not_stop_a_build_and_is_kept_as_it_is(
+    lake: Lake, caplog: pytest.LogCaptureFixture
+) -> None:
     put_raw(lake, at(8), WITH_A_BAD_ROW)
-    (key,) = build(lake).letters
+    (letter,) = build(lake).letters
+    key = lake.keys.dead_letter(DAY, letter.id)
     lake.store.put(key, b"{", content_type="application/json")
+    before = etag_of(lake)
     lake.store.delete(lake.keys.layer_object(Layer.PROCESSED, DAY))
 
-    build(lake)
+    built = build(lake)
 
-    assert [letter.run_id for letter in letters_of(lake, DAY)] == ["run-1"]
+    assert built.letters == (letter,)
+    assert etag_of(lake) == before
+    assert lake.store.get(key).body == b"{"
+    assert [record.levelname for record in caplog.records if key in record.getMessage()] == ["WARNING"]
 
 
 # --- Merging ----------------------------------------------------------------------------------------------------------

@@ -7,13 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import HEADER, BikeShareMap
+from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.lake.dead_letters import Stage, letter_id
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.layers.raw import KeptSnapshot, NotASnapshotError, keep_snapshot
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline_tests.fixtures.dagster import contents, letters_of
-from wrm_pipeline_tests.fixtures.snapshots import payload, row
+from wrm_pipeline_tests.fixtures.snapshots import FORMAT, payload, row
 
 TIME = dt.datetime(2025, 5, 12, 18, 10, 0, 250_000, tzinfo=dt.UTC)
 SECOND = dt.timedelta(seconds=1)
@@ -25,7 +25,7 @@ def body(number: int = 0) -> bytes:
 
 
 def keep(lake: Lake, data: bytes, time: dt.datetime = TIME) -> KeptSnapshot:
-    return keep_snapshot(lake, BikeShareMap(), data, time, WHO)
+    return keep_snapshot(lake, FORMAT, data, time, WHO)
 
 
 def raw_names(lake: Lake) -> list[str]:

@@ -4,7 +4,6 @@ import datetime as dt
 
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import ObjectStore, StoreUnavailable
@@ -16,12 +15,13 @@ from wrm_pipeline.resilience import RetryPolicy
 from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, put_raw
 from wrm_pipeline_tests.fixtures.fault_proxy import Answer, FaultProxy
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 PROVENANCE = Provenance(run_id="r", asset="a")
 
 
 def build(lake: Lake, day: dt.date = DAY) -> None:
-    build_enhanced_day(lake, BikeShareMap(), day, PROVENANCE)
+    build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, day, PROVENANCE)
 
 
 def reasons(lake: Lake) -> list[str]:
@@ -52,7 +52,7 @@ def test_enhanced_that_lags_behind_processed_makes_a_day_stale(lake: Lake) -> No
     put_raw(lake, at(8))
     build(lake)
     put_raw(lake, at(9))
-    build_processed_day(lake, BikeShareMap(), DAY, PROVENANCE)
+    build_processed_day(lake, FORMAT, DAY, PROVENANCE)
 
     assert reasons(lake) == ["enhanced was built from other raw objects than the 2 there are"]
 

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.layers.enhanced import build_enhanced_day
@@ -13,13 +12,14 @@ from wrm_pipeline.layers.raw import NotASnapshotError, keep_snapshot
 from wrm_pipeline.layers.report import BuiltDay, Provenance
 from wrm_pipeline.layers.status import DayStatus, LakeStatus, lake_status
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, put_raw
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
 NEXT_DAY = DAY + dt.timedelta(days=1)
 PROVENANCE = Provenance(run_id="r", asset="a")
 
 
 def build(lake: Lake, day: dt.date = DAY) -> BuiltDay:
-    return build_enhanced_day(lake, BikeShareMap(), day, PROVENANCE)
+    return build_enhanced_day(lake, FORMAT, CONTRACTS.enhanced, day, PROVENANCE)
 
 
 def look(lake: Lake, now: dt.datetime, *, days: int = 3) -> LakeStatus:
@@ -125,7 +125,7 @@ def test_a_day_on_which_the_feed_sent_nothing_but_error_pages_is_shown(lake: Lak
     build(lake)
     morning = replace(PROVENANCE, now=lambda: at(8, day=NEXT_DAY))
     with pytest.raises(NotASnapshotError):
-        keep_snapshot(lake, BikeShareMap(), b"<html>", at(8, day=NEXT_DAY), morning)
+        keep_snapshot(lake, FORMAT, b"<html>", at(8, day=NEXT_DAY), morning)
 
     status = look(lake, at(9, day=NEXT_DAY))
 
@@ -138,7 +138,7 @@ def test_a_day_on_which_the_feed_sent_nothing_but_error_pages_is_shown(lake: Lak
 
 def test_letters_of_an_otherwise_empty_lake_are_shown(lake: Lake) -> None:
     with pytest.raises(NotASnapshotError):
-        keep_snapshot(lake, BikeShareMap(), b"<html>", at(8), replace(PROVENANCE, now=lambda: at(8)))
+        keep_snapshot(lake, FORMAT, b"<html>", at(8), replace(PROVENANCE, now=lambda: at(8)))
 
     status = look(lake, at(9))
 
