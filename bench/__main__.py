@@ -11,13 +11,14 @@ from bench.anomalies import measure_anomalies
 from bench.day import measure_day
 from bench.imports import measure_import
 from bench.memory import measure_memory
+from bench.quality import measure_quality
 from bench.results import Report, WrongResultError, say
 from bench.sensor import measure_sensor
 from bench.snapshots import RECORDED, RecordedFilesError, snapshots
 from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore
 from wrm_pipeline.settings import set_environment
 
-PARTS = ("day", "incremental", "memory", "sensor", "import", "anomalies")
+PARTS = ("day", "incremental", "memory", "sensor", "import", "quality", "anomalies")
 
 
 def _parts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
@@ -64,7 +65,7 @@ def main(parts: list[str], rounds: int, json_path: Path, data: Path) -> None:
 
 def _measure(parts: set[str], rounds: int, data: Path) -> Report:
     report = Report()
-    if parts & {"day", "incremental", "memory", "anomalies"}:
+    if parts & {"day", "incremental", "memory", "quality"}:
         snapshots(data)  # a missing file is better known now than in minutes
     # First, while no server takes its share of the cores.
     if "import" in parts:
@@ -79,11 +80,14 @@ def _measure(parts: set[str], rounds: int, data: Path) -> Report:
         if "memory" in parts:
             elsewhere = replace(settings, prefix="memory/")
             report.extend(measure_memory(elsewhere, server.environment(), data))
+        if "quality" in parts:
+            elsewhere = replace(settings, prefix="quality/")
+            report.extend(measure_quality(elsewhere, server.environment(), data))
         if "sensor" in parts:
             report.extend(measure_sensor(settings))
     # Last, since it takes minutes.
     if "anomalies" in parts:
-        report.extend(measure_anomalies(data))
+        report.extend(measure_anomalies())
     return report
 
 

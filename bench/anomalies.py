@@ -1,4 +1,4 @@
-"""Anomalies: do they find what was done to simulated weeks, better than the plain way, and what does a day cost.
+"""Anomalies: do they find what was done to simulated weeks, better than the plain way.
 
 The plain way is scikit-learn's isolation forest on the bike count alone, told to call 1 % an anomaly. Both judge the
 same days, hour by hour and station by station, and are held against what was injected. The seeds here are to report on:
@@ -8,31 +8,24 @@ the constants in `wrm_pipeline/transform/anomalies` were chosen on others, 101 a
 import datetime as dt
 import os
 import random
-import subprocess
-import sys
-import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from bench.results import Report, Samples, Target, WrongResultError, say
-from bench.snapshots import ROWS, SNAPSHOTS, snapshots
+from bench.results import Report, Samples, Target, say
+from bench.snapshots import SNAPSHOTS
 from wrm_pipeline.contracts.load import packaged_contracts
 from wrm_pipeline.feed.base import Snapshot
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.city import snapshot
-from wrm_pipeline.settings import subprocess_environment
 from wrm_pipeline.transform.anomalies import find_anomalies
 from wrm_pipeline.transform.anomalies.tables import HOUR_US, station_hours
 from wrm_pipeline.transform.enhance import enhance
@@ -42,9 +35,6 @@ HISTORY_DAYS = 28
 JUDGED_DAYS = 7
 EVENTS_OF_A_KIND = 2  # a day: with six kinds some 60 station-hours of 5,600, about the 1 % that the plain way looks for
 FIRST_DAY = dt.date(2025, 6, 2)
-ROUNDS = 3
-SECONDS_LIMIT = 10.0  # the profile's share included
-MEMORY_LIMIT_MB = 1000.0
 
 _EVERY = dt.timedelta(minutes=5)
 _LOCAL = ZoneInfo("Europe/Warsaw")
@@ -55,9 +45,9 @@ _LEAST_SHARE = 0.1
 StationHours = set[tuple[str, int]]
 
 
-def measure_anomalies(data: Path, seeds: Sequence[int] = SEEDS) -> Report:
-    """Compare precision and recall on simulated weeks, and time a full-size day with four weeks of history."""
-    report = _cost(data)
+def measure_anomalies(seeds: Sequence[int] = SEEDS) -> Report:
+    """Compare precision and recall on simulated weeks."""
+    report = Report()
     for seed in seeds:
         report.extend(_compare(seed))
     return report
@@ -306,61 +296,3 @@ def _compare(seed: int) -> Report:
         report.samples += [us, them]
         report.targets.append(Target(f"anomalies: {measure}, seed {seed}", us, 1.0, them, at_least=True))
     return report
-
-
-def _cost(data: Path) -> Report:
-    """Time processes that read a full-size day, reduce 28 earlier ones and judge it, and take their peaks."""
-    times, bodies = zip(*snapshots(data), strict=True)
-    rows = day_of(times, bodies)
-    if rows.num_rows != SNAPSHOTS * ROWS:
-        raise WrongResultError(f"the day to judge has {rows.num_rows} rows instead of {SNAPSHOTS * ROWS}")
-    seconds, peaks = [], []
-    with tempfile.TemporaryDirectory(prefix="wrm-bench-") as directory:
-        path = Path(directory) / "day.parquet"
-        pq.write_table(rows, path)
-        for number in range(ROUNDS):
-            say(f"Anomalies of a full-size day, process {number + 1} of {ROUNDS}")
-            child = subprocess.run(
-                [sys.executable, "-m", "bench.anomalies", str(path)],
-                env=subprocess_environment(),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if child.returncode:
-                raise WrongResultError(f"the process that finds anomalies failed:\n{child.stderr[-4000:]}")
-            took, peak_kb = child.stdout.split()
-            seconds.append(float(took))
-            peaks.append(int(peak_kb) * 1024 / 1e6)
-    name = f"anomalies of {SNAPSHOTS * ROWS:,} rows, {HISTORY_DAYS} such days reduced"
-    all_seconds, all_peaks = Samples(name, "s", seconds), Samples(f"{name}: peak memory", "MB", peaks)
-    targets = [
-        Target("anomalies of a day", all_seconds, SECONDS_LIMIT),
-        Target("anomalies of a day: peak memory", all_peaks, MEMORY_LIMIT_MB),
-    ]
-    return Report([all_seconds, all_peaks], targets)
-
-
-def _one_day(path: Path) -> None:
-    """Read a day 28 times as if it were 28, judge it, and print seconds and this process's peak in kB."""
-    started = time.perf_counter()
-    history = [station_hours(_as_of(path, number)) for number in range(1, HISTORY_DAYS + 1)]
-    find_anomalies(_as_of(path, 0), history)
-    seconds = time.perf_counter() - started
-    status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    print(seconds, status["VmHWM"].split()[0])
-
-
-def _as_of(path: Path, days_before: int) -> pa.Table:
-    """Return the day some days earlier, each count up to one bike off, so that no two days are the same."""
-    rows = pq.read_table(path)
-    at = rows.schema.get_field_index("file_timestamp")
-    shifted = pc.subtract(rows.column("file_timestamp"), pa.scalar(dt.timedelta(days=days_before), pa.duration("us")))
-    chance = np.random.default_rng(days_before)
-    bikes = np.maximum(rows.column("bikes").to_numpy() + chance.integers(-1, 2, rows.num_rows), 0)
-    rows = rows.set_column(at, "file_timestamp", shifted)
-    return rows.set_column(rows.schema.get_field_index("bikes"), "bikes", pa.array(bikes, pa.int32()))
-
-
-if __name__ == "__main__":
-    _one_day(Path(sys.argv[1]))

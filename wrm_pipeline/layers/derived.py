@@ -6,6 +6,7 @@ blocked are left out.
 
 import datetime as dt
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -56,9 +57,10 @@ def past_days(
 
     days = [day - dt.timedelta(days=back) for back in range(count, 0, -1)]
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="past") as pool:
-        reading = [pool.submit(read, past) for past in days[:_AHEAD]]
+        # Taken out as they come: a future that is kept keeps its day in memory.
+        reading = deque(pool.submit(read, past) for past in days[:_AHEAD])
         for index, past in enumerate(days):
-            stored = reading[index].result()
+            stored = reading.popleft().result()
             if index + _AHEAD < len(days):
                 reading.append(pool.submit(read, days[index + _AHEAD]))
             if stored is not None and not manifest_blocks(stored.manifest, contracts):
