@@ -8,7 +8,8 @@ started, then files in the directory that `WRM_SECRETS_DIR` names (one file a se
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -242,3 +243,16 @@ def set_environment(values: Mapping[str, str]) -> None:
 def subprocess_environment(**extra: str) -> dict[str, str]:
     """Return this process's environment with some values replaced, for a child process."""
     return {**os.environ, **extra}
+
+
+@contextmanager
+def default_environment(name: str, value: str) -> Iterator[None]:
+    """Set a variable for a library that reads it while it is imported, unless somebody has set it."""
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        del os.environ[name]

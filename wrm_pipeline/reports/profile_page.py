@@ -6,7 +6,6 @@ here, how it looks in `profile.html.j2`.
 
 import datetime as dt
 import io
-import os
 import re
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wrm_pipeline.settings import default_environment
 from wrm_pipeline.transform.profile import (
     DRIFTED_ABOVE,
     STABLE_BELOW,
@@ -258,17 +258,12 @@ def _matplotlib() -> Any:
 
     Making the list anew takes 0.15 s a process. A folder that MPLCONFIGDIR names is used as it is.
     """
-    if "matplotlib" in sys.modules or "MPLCONFIGDIR" in os.environ:
-        import matplotlib.figure
-
-        return matplotlib
-    with tempfile.TemporaryDirectory(prefix="matplotlib-") as folder:
-        os.environ["MPLCONFIGDIR"] = folder
-        try:
+    if "matplotlib" not in sys.modules:
+        with tempfile.TemporaryDirectory(prefix="matplotlib-") as folder, default_environment("MPLCONFIGDIR", folder):
             import matplotlib.figure
             import matplotlib.style  # asks for the folder too, when the settings are reset
-        finally:
-            del os.environ["MPLCONFIGDIR"]
+    import matplotlib.figure
+
     return matplotlib
 
 
