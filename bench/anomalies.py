@@ -14,7 +14,6 @@ from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
 from typing import NamedTuple
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
@@ -29,6 +28,7 @@ from wrm_pipeline.feed.city import snapshot
 from wrm_pipeline.transform.anomalies import find_anomalies
 from wrm_pipeline.transform.anomalies.tables import HOUR_US, station_hours
 from wrm_pipeline.transform.enhance import enhance
+from wrm_pipeline.transform.zone import LOCAL_ZONE
 
 SEEDS = (1, 2, 3)
 HISTORY_DAYS = 28
@@ -37,7 +37,6 @@ EVENTS_OF_A_KIND = 2  # a day: with six kinds some 60 station-hours of 5,600, ab
 FIRST_DAY = dt.date(2025, 6, 2)
 
 _EVERY = dt.timedelta(minutes=5)
-_LOCAL = ZoneInfo("Europe/Warsaw")
 _COLUMNS = ("station_id", "name", "file_timestamp", "bikes", "total_docks", "lat", "lon", "record_type")
 # A way that finds nothing counts as finding one in a thousand, so that there is something to compare with.
 _LEAST_SHARE = 0.1
@@ -120,7 +119,7 @@ def _with_counts(rows: pa.Table, before: Counts, after: np.ndarray) -> pa.Table:
 
 
 def _local_hours(times_us: np.ndarray) -> np.ndarray:
-    return np.array([_time(int(at)).astimezone(_LOCAL).hour for at in times_us])
+    return np.array([_time(int(at)).astimezone(LOCAL_ZONE).hour for at in times_us])
 
 
 def _time(time_us: int) -> dt.datetime:

@@ -1,14 +1,13 @@
 """The most memory that building a day takes, from nothing, in a process of its own."""
 
-import subprocess
-import sys
 from pathlib import Path
 
-from bench.results import Report, Samples, Target, WrongResultError, say
+from bench.child import run_child
+from bench.results import Report, Samples, Target, say
 from bench.snapshots import DAY, snapshots
 from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.object_store import ObjectStore
-from wrm_pipeline.settings import StoreSettings, subprocess_environment
+from wrm_pipeline.settings import StoreSettings
 
 LIMIT_MB = 600.0
 _ROUNDS = 3
@@ -25,15 +24,6 @@ def measure_memory(settings: StoreSettings, environment: dict[str, str], data: P
             say(f"Memory, process {number + 1} of {_ROUNDS}")
             for layer in Layer:
                 store.delete(keys.layer_object(layer, DAY))
-            child = subprocess.run(
-                [sys.executable, "-m", "bench.one_day", DAY.isoformat()],
-                env=subprocess_environment(**environment, WRM_STATIONS_S3_PREFIX=settings.prefix),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if child.returncode:
-                raise WrongResultError(f"the process that builds a day failed:\n{child.stderr[-4000:]}")
-            peaks.append(int(child.stdout.split()[-1]) * 1024 / 1e6)
+            peaks.append(int(run_child("bench.one_day", settings, environment)[-1]) * 1024 / 1e6)
     samples = Samples("peak memory of a day, process with Dagster", "MB", peaks)
     return Report([samples], [Target("peak memory of a day", samples, LIMIT_MB)])

@@ -1,8 +1,6 @@
 """What anomalies and profile of a full-size day cost, with four weeks of such days in the lake before it."""
 
 import datetime as dt
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from bench.results import Report, Samples, Target, WrongResultError, say
+from bench.child import run_child
+from bench.results import Report, Samples, Target, say
 from bench.snapshots import DAY, ROWS, SNAPSHOTS, snapshots
 from wrm_pipeline.contracts.load import packaged_contracts
 from wrm_pipeline.feed.bikesharemap import BikeShareMap
@@ -20,7 +19,7 @@ from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.anomalies import HISTORY_DAYS
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import BuiltDay, Provenance
-from wrm_pipeline.settings import StoreSettings, subprocess_environment
+from wrm_pipeline.settings import StoreSettings
 
 SECONDS_LIMIT = 10.0
 MEMORY_LIMIT_MB = 1000.0
@@ -34,16 +33,7 @@ def measure_quality(settings: StoreSettings, environment: dict[str, str], data: 
         _fill(Lake(store, LakeKeys(settings.prefix)), data)
         for number in range(_ROUNDS):
             say(f"Anomalies and profile, process {number + 1} of {_ROUNDS}")
-            child = subprocess.run(
-                [sys.executable, "-m", "bench.one_quality_day", DAY.isoformat()],
-                env=subprocess_environment(**environment, WRM_STATIONS_S3_PREFIX=settings.prefix),
-                capture_output=True,
-                text=True,
-                check=False,
-            )
-            if child.returncode:
-                raise WrongResultError(f"the process that looks at a day failed:\n{child.stderr[-4000:]}")
-            took, peak_kb = child.stdout.split()[-2:]
+            took, peak_kb = run_child("bench.one_quality_day", settings, environment)[-2:]
             seconds.append(float(took))
             peaks.append(int(peak_kb) * 1024 / 1e6)
     name = f"anomalies and profile of {SNAPSHOTS * ROWS:,} rows, {HISTORY_DAYS} such days before"

@@ -1,6 +1,7 @@
 """What runs by the clock, all times UTC."""
 
 import datetime as dt
+from functools import partial
 
 from dagster import (
     DefaultScheduleStatus,
@@ -27,6 +28,8 @@ from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import Settings
 
+running_schedule = partial(schedule, execution_timezone="UTC", default_status=DefaultScheduleStatus.RUNNING)
+
 # A day's build takes seconds, so a night's work; what is left comes first the next night.
 DAYS_PER_NIGHT = 200
 
@@ -34,11 +37,9 @@ DAYS_PER_NIGHT = 200
 def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
     """Return the schedules, their cron lines taken from the settings."""
 
-    @schedule(
+    @running_schedule(
         job=wrm_stations_ingest_job,
         cron_schedule=settings.wrm_poll_cron,
-        execution_timezone="UTC",
-        default_status=DefaultScheduleStatus.RUNNING,
         description="Polls the feed (WRM_POLL_CRON).",
     )
     def wrm_stations_ingest_schedule(feed: FeedResource) -> RunRequest | SkipReason:
@@ -46,11 +47,9 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
             return SkipReason("The feed failed repeatedly and its circuit breaker is open; the next poll tries again.")
         return RunRequest()
 
-    @schedule(
+    @running_schedule(
         job=wrm_stations_processing_job,
         cron_schedule=settings.wrm_reconcile_cron,
-        execution_timezone="UTC",
-        default_status=DefaultScheduleStatus.RUNNING,
         description="Rebuilds each day whose recorded inputs differ from what raw holds (WRM_RECONCILE_CRON).",
     )
     def wrm_stations_reconcile_schedule(
@@ -74,11 +73,9 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
             for entry in stale[:DAYS_PER_NIGHT]
         ]
 
-    @schedule(
+    @running_schedule(
         job=wrm_stations_quality_job,
         cron_schedule=settings.wrm_quality_cron,
-        execution_timezone="UTC",
-        default_status=DefaultScheduleStatus.RUNNING,
         description="Looks for anomalies in the day before and profiles it (WRM_QUALITY_CRON).",
     )
     def wrm_stations_quality_schedule(
@@ -103,11 +100,9 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
 
 
 def _dlq_schedule(settings: Settings) -> ScheduleDefinition:
-    @schedule(
+    @running_schedule(
         job=reprocess_dlq_job,
         cron_schedule=settings.wrm_redrive_cron,
-        execution_timezone="UTC",
-        default_status=DefaultScheduleStatus.RUNNING,
         description="Redrives the dead letters that wait, when there are any (WRM_REDRIVE_CRON).",
     )
     def wrm_stations_dlq_schedule(

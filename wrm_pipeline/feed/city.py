@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.feed.catalogue import Station, hashed, position, stations_on
+from wrm_pipeline.transform.zone import LOCAL_ZONE
 
-LOCAL_ZONE: Final = ZoneInfo("Europe/Warsaw")
 SERVER_ZONE: Final = ZoneInfo("Europe/London")  # where the recorded feed is made
 _SATURDAY: Final = 5
 

@@ -125,6 +125,11 @@ class StoredObject:
     info: ObjectInfo
     body: bytes
 
+    @property
+    def sha256(self) -> str:
+        """Of the bytes: verified when they were read, or made now for an object that older code wrote without."""
+        return self.info.metadata.get(SHA256_KEY) or hashlib.sha256(self.body).hexdigest()
+
 
 @dataclass
 class Traffic:

@@ -6,7 +6,6 @@ older enhanced object is reused.
 """
 
 import datetime as dt
-import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +23,7 @@ from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.layers.legacy import OlderDay, read_older_deployment, row_as_json
 from wrm_pipeline.layers.letters import letters_for
 from wrm_pipeline.layers.processed import Draft, drafts, store_draft
-from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance
+from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance, RawKeepsChangingError
 from wrm_pipeline.transform.enhance import Enhanced, enhance
 from wrm_pipeline.transform.schema import ENHANCED
 
@@ -48,6 +47,7 @@ def build_enhanced_day(
 
     Raises:
         NoRawDataError: neither raw nor an older deployment holds anything for the day.
+        RawKeepsChangingError: raw changed in every pass, or under the hands of one that sets rows aside.
     """
     built: list[BuiltDay] = []
     try:
@@ -137,10 +137,16 @@ def _rejects(
     }
     rejects: list[Reject] = []
     sha256: dict[str, str] = {}
+    etags = manifest.inputs()
     ids = processed.rows.column("station_id").take(pa.array(found.rejected)).to_pylist()
     for stored in lake.store.get_many(list(affected)):
         key = stored.info.key
-        sha256[key] = stored.info.metadata.get("sha256") or hashlib.sha256(stored.body).hexdigest()
+        if stored.info.etag != etags[key]:
+            raise RawKeepsChangingError(
+                f"{lake.store.uri(key)} was replaced while its day was built, so the rows to set aside cannot be "
+                "found in it. Nothing of enhanced was changed; build the day again."
+            )
+        sha256[key] = stored.sha256
         lines = feed_format.locate(stored.body, {ids[index] for index in affected[key].tolist()})
         for index in affected[key].tolist():
             line, row = lines[ids[index]]

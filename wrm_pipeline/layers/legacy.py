@@ -5,7 +5,6 @@ column as true/false, so its text is empty here for bikes.
 """
 
 import datetime as dt
-import hashlib
 import io
 import json
 from collections.abc import Mapping, Sequence
@@ -94,7 +93,7 @@ def read_older_deployment(lake: Lake, contract: Contract, day: dt.date) -> Older
         lines=place - starts[origin[place]] + 1,
         manifest=Manifest(Layer.PROCESSED, day, LEGACY_CODE_VERSION, tuple(sorted(sources, key=lambda s: s.key))),
         rejects=rejects,
-        sha256={stored.info.key: hashlib.sha256(stored.body).hexdigest() for stored in objects},
+        sha256={stored.info.key: stored.sha256 for stored in objects},
     )
 
 

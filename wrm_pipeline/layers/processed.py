@@ -5,7 +5,6 @@ same code from some of the same objects, and fetches only what is new; the bytes
 """
 
 import datetime as dt
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -163,8 +162,7 @@ def _read(lake: Lake, feed_format: FeedFormat, listing: Sequence[ObjectInfo]) ->
             key = stored.info.key
             # The ETag of what was read, not of what was listed before.
             etags[key] = stored.info.etag
-            # Verified when it was read; only older lakes' objects come without.
-            sha256[key] = stored.info.metadata.get("sha256") or hashlib.sha256(stored.body).hexdigest()
+            sha256[key] = stored.sha256
             time = snapshot_time(key)
             if time is None:
                 unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")

@@ -38,8 +38,10 @@ def build_profile(lake: Lake, contracts: Contracts, day: dt.date) -> BuiltProfil
     week = list(past_days(lake, contracts, day, TRAILING_DAYS, ENHANCED.names, summarise))
     profile = profile_day(stored.rows, day, [summary for _, _, summary in week])
     inputs = Inputs((*((past, etag) for past, etag, _ in week), (day, stored.info.etag)), PROFILE_CODE_VERSION)
-    data = lake.store.put(lake.keys.profile(day), to_json(profile), content_type="application/json")
-    page = lake.store.put(
-        lake.keys.profile_page(day), render(profile).encode(), content_type="text/html; charset=utf-8"
+    made_from = {"inputs": inputs.as_json().decode()}
+    page = render(profile, contracts.enhanced).encode()
+    data = lake.store.put(lake.keys.profile(day), to_json(profile), content_type="application/json", metadata=made_from)
+    shown = lake.store.put(
+        lake.keys.profile_page(day), page, content_type="text/html; charset=utf-8", metadata=made_from
     )
-    return BuiltProfile(profile, data, page, inputs)
+    return BuiltProfile(profile, data, shown, inputs)

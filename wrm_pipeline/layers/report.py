@@ -22,7 +22,7 @@ class NoRawDataError(LayerError):
 
 
 class RawKeepsChangingError(LayerError):
-    """Raw got new objects during every pass of a build."""
+    """Raw changed in every pass of a build, or an object was replaced between two looks at it."""
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ instance.
 
 import datetime as dt
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Final
@@ -95,23 +95,6 @@ def judge_day(
     evidence = _gather(lake, contracts, stored, rules, now, first_day)
     evidence = replace(evidence, failed=tuple(failed_days))
     return tuple(judge(evidence, rule) for rule in rules)
-
-
-def blocking_judgments(lake: Lake, contracts: Contracts, day: dt.date) -> Mapping[Layer, tuple[Judgment, ...]]:
-    """Judge a day by those rules alone that can block it.
-
-    A layer without this day is left out. Enhanced does not need processed any more once it is built, and an older
-    deployment's days never had it.
-
-    Raises:
-        UntrustedDayError: an object of the day cannot be read.
-    """
-    return {
-        layer: judgments
-        for layer in Layer
-        if (stored := _open_if_there(lake, layer, day)) is not None
-        and (judgments := _judge_blocking(lake, contracts, stored))
-    }
 
 
 def require_trusted(lake: Lake, contracts: Contracts, day: dt.date) -> StoredDay:

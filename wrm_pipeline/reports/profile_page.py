@@ -16,6 +16,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from wrm_pipeline.contracts.model import Contract
 from wrm_pipeline.settings import default_environment
 from wrm_pipeline.transform.profile import (
     DRIFTED_ABOVE,
@@ -32,17 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-_UNITS: Final = {
-    "gmt_local_diff_sec": "seconds",
-    "gmt_servertime_diff_sec": "seconds",
-    "lat": "degrees",
-    "lon": "degrees",
-    "bikes": "bikes",
-    "spaces": "docks",
-    "total_docks": "docks",
-    "pedelecs": "bikes",
-    "battery_level": "percent",
-}
 # A name of the feed may have 64 kB.
 _LONGEST_TEXT: Final = 120
 _BAND_WORDS: Final = {
@@ -101,8 +91,12 @@ class _Column:
     plot_label: str
 
 
-def render(profile: DayProfile) -> str:
-    """Return the page of a profile: a whole HTML document, the same text for the same profile."""
+def render(profile: DayProfile, contract: Contract) -> str:
+    """Return the page of a profile: a whole HTML document, the same text for the same profile.
+
+    The units of the columns are those of their contract.
+    """
+    units = {column.name: column.unit for column in contract.columns}
     import jinja2
 
     environment = jinja2.Environment(
@@ -123,7 +117,10 @@ def render(profile: DayProfile) -> str:
         band_words=_BAND_WORDS.get,
     )
     with _plotting() as figure:
-        columns = [_column(n, column, profile.day, figure) for n, column in enumerate(profile.columns)]
+        columns = [
+            _column(n, column, units.get(column.name, ""), profile.day, figure)
+            for n, column in enumerate(profile.columns)
+        ]
         timelines = [_timeline(profile, figure, width) for width in (880, 340)] if profile.snapshots else []
     return environment.get_template("profile.html.j2").render(
         profile=profile,
@@ -140,8 +137,7 @@ def render(profile: DayProfile) -> str:
     )
 
 
-def _column(position: int, column: ColumnProfile, day: dt.date, figure: "_NewFigure") -> _Column:
-    unit = "UTC" if isinstance(column.minimum, dt.datetime) else _UNITS.get(column.name, "")
+def _column(position: int, column: ColumnProfile, unit: str, day: dt.date, figure: "_NewFigure") -> _Column:
     heights = column.histogram.counts if column.histogram else tuple(each.rows for each in column.top)
     # Ten of 784 names tell nothing about the others.
     telling = bool(column.histogram) or 2 * sum(heights) >= column.rows - column.nulls

@@ -10,18 +10,16 @@ from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby, pairwise
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from wrm_pipeline.contracts.model import Rule
+from wrm_pipeline.transform.zone import LOCAL_ZONE
 
 # All that is asked of the day before.
 BEFORE_COLUMNS: Final = ("file_timestamp", "record_type")
-# The city's clock: the hours of `frozen_feed` are its hours.
-_LOCAL: Final = ZoneInfo("Europe/Warsaw")
 # A median of fewer counts is no habit to hold a snapshot against.
 _FEWEST_BEFORE: Final = 3
 # Times, and what follows from them; all other columns are the state of the city.
@@ -142,7 +140,7 @@ def _partial_snapshot(snapshots: Snapshots, rule: Rule) -> Iterator[SnapshotFind
 def _frozen_feed(snapshots: Snapshots, rule: Rule) -> Iterator[SnapshotFinding]:
     hours = range(int(rule.arguments["from_hour"]), int(rule.arguments["to_hour"]))
     polls = [
-        (time, unchanged and time.astimezone(_LOCAL).hour in hours)
+        (time, unchanged and time.astimezone(LOCAL_ZONE).hour in hours)
         for time, unchanged in zip(snapshots.times, snapshots.unchanged, strict=True)
     ]
     for is_frozen, group in groupby(polls, key=lambda poll: poll[1]):

@@ -8,13 +8,13 @@ import datetime as dt
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
-from zoneinfo import ZoneInfo
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-LOCAL_ZONE: Final = ZoneInfo("Europe/Warsaw")
+from wrm_pipeline.transform.zone import LOCAL_ZONE
+
 HOUR_US: Final = 3_600_000_000
 _EPOCH: Final = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 _UTC: Final = pa.timestamp("us", tz="UTC")

@@ -7,7 +7,6 @@ import numpy as np
 from wrm_pipeline.transform.anomalies.learned import Hours, hour_of_day, hour_of_day_class
 from wrm_pipeline.transform.anomalies.tables import (
     HOUR_US,
-    LOCAL_ZONE,
     Finding,
     Method,
     StationRows,
@@ -16,6 +15,8 @@ from wrm_pipeline.transform.anomalies.tables import (
     local_time,
     numbers,
 )
+from wrm_pipeline.transform.rules import distance_m
+from wrm_pipeline.transform.zone import LOCAL_ZONE
 
 # A van brings or takes more at once than riders do: in half an hour recorded in August 2025, minute by minute, no count
 # of 258 changed by more than four within five minutes, but for one that rose by nine in a single one.
@@ -154,17 +155,14 @@ def _usual_changes(day: Hours, history: Hours) -> np.ndarray:
 
 
 def _nearest(day: Hours, station: np.ndarray) -> np.ndarray:
-    """Return for each station the indices of the others that are nearest, by the haversine of their distance.
-
-    The haversine rises with the distance, so that the distance itself is not needed.
-    """
+    """Return for each station the indices of the others that are nearest."""
     stations = int(station.max()) + 1
     places = np.empty((stations, 2))
-    places[station] = np.radians(np.column_stack([numbers(day.table, name) for name in ("lat", "lon")]))
+    places[station] = np.column_stack([numbers(day.table, name) for name in ("lat", "lon")])
     lat, lon = places[:, :1], places[:, 1:]
-    haversine = np.sin((lat - lat.T) / 2) ** 2 + np.cos(lat) * np.cos(lat.T) * np.sin((lon - lon.T) / 2) ** 2
-    np.fill_diagonal(haversine, np.inf)
-    nearest: np.ndarray = np.argsort(haversine, axis=1, kind="stable")[:, : min(NEIGHBOURS, stations - 1)]
+    distances = distance_m(lat, lon, lat.T, lon.T)
+    np.fill_diagonal(distances, np.inf)
+    nearest: np.ndarray = np.argsort(distances, axis=1, kind="stable")[:, : min(NEIGHBOURS, stations - 1)]
     return nearest
 
 

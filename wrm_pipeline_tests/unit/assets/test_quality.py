@@ -164,6 +164,9 @@ def test_a_damaged_day_of_the_past_is_left_out(lake: Lake) -> None:
     built = build_profile(lake, CONTRACTS, DAY)
 
     assert [day for day, _ in built.inputs.days] == [DAY]
+    for key in (built.data.key, built.page.key):
+        made_from = json.loads(lake.store.get(key).info.metadata["inputs"])
+        assert list(made_from["enhanced"]) == [DAY.isoformat()]
 
 
 def test_windows_are_four_weeks_and_one() -> None:

@@ -2,12 +2,10 @@
 
 import json
 import re
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from wrm_pipeline.cli import main as command_line
 from wrm_pipeline.cli.dlq_tables import safe_json, safe_text
 from wrm_pipeline.cli.local_servers import free_port
 from wrm_pipeline.feed.base import Fault, PayloadFault
@@ -18,10 +16,10 @@ from wrm_pipeline.layers.raw import set_aside
 from wrm_pipeline.layers.redrive import redrive
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.settings import StoreSettings
+from wrm_pipeline_tests.fixtures.command import Run, wrm_command
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, contents, environment_of, letters_of, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, payload, row
 
-Run = Callable[..., tuple[int, str, str]]
 WHO = Provenance("run-1", "wrm_stations_enhanced_data_all", lambda: at(12))
 EARLIER = DAY.replace(day=11)
 # Clears the screen, turns the text red for rich, opens a link, and turns the direction of writing.
@@ -38,17 +36,7 @@ def _configured(store_settings: StoreSettings, monkeypatch: pytest.MonkeyPatch) 
 def wrm(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Run:
     """Run `wrm dlq` on a wide terminal and return exit code, output and errors."""
     monkeypatch.setenv("COLUMNS", "220")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["wrm", "dlq", *arguments])
-        try:
-            command_line.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
+    return wrm_command(monkeypatch, capfd, "dlq")
 
 
 @pytest.fixture

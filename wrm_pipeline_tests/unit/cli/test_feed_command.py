@@ -15,10 +15,11 @@ from click.testing import CliRunner
 
 from wrm_pipeline.cli.feed import feed
 from wrm_pipeline.feed.base import Snapshot
-from wrm_pipeline.feed.city import LOCAL_ZONE, snapshot
+from wrm_pipeline.feed.city import snapshot
 from wrm_pipeline.feed.fetch import FeedUnavailable, fetch
 from wrm_pipeline.feed.simulator import BadDay
 from wrm_pipeline.resilience import RetryPolicy
+from wrm_pipeline.transform.zone import LOCAL_ZONE
 from wrm_pipeline_tests.fixtures.snapshots import FORMAT
 
 NOON = dt.datetime(2025, 8, 20, 12, tzinfo=dt.UTC)

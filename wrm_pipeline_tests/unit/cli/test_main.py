@@ -2,12 +2,10 @@
 
 import datetime as dt
 import json
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from wrm_pipeline.cli import main as command_line
 from wrm_pipeline.cli.local_servers import free_port
 from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.lake import Lake
@@ -15,10 +13,10 @@ from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.settings import StoreSettings
+from wrm_pipeline_tests.fixtures.command import Run, wrm_command
 from wrm_pipeline_tests.fixtures.dagster import DAY, at, environment_of, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
 
-Run = Callable[..., tuple[int, str, str]]
 COMMANDS = ("up", "run", "status", "doctor", "feed", "contracts", "dlq")
 
 
@@ -29,17 +27,7 @@ def wrm(
     """Run the command in an empty directory and return exit code, output and errors."""
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("COLUMNS", "160")
-
-    def run(*arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr("sys.argv", ["wrm", *arguments])
-        try:
-            command_line.main()
-            code = 0
-        except SystemExit as end:
-            code = int(end.code or 0)
-        return code, *capfd.readouterr()
-
-    return run
+    return wrm_command(monkeypatch, capfd)
 
 
 @pytest.fixture

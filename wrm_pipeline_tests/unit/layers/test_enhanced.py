@@ -577,3 +577,18 @@ def test_a_recorded_day_under_a_too_strict_contract_loses_its_overfull_stations_
             assert record.line is not None
             assert record.row is not None
             assert lines[record.line - 1].rstrip(b"\r") == record.row.encode()
+
+
+def test_a_snapshot_that_is_replaced_while_its_rows_are_looked_for_is_an_error_and_the_next_build_is_whole(
+    lake: Lake, watched: WatchedStore
+) -> None:
+    """Its lines are not those that were judged: nothing may be set aside under them."""
+    put_raw(lake, at(8), payload(row("1"), row("2", bikes="x"), OVERFULL, end=b"\n"))
+    watched.before_put("dlq/", lambda: put_raw(lake, at(8), payload(row("1"), OVERFULL, end=b"\n")))
+
+    with pytest.raises(RawKeepsChangingError, match=r"08-00-00\.txt was replaced while its day was built"):
+        build_enhanced_day(Lake(watched, lake.keys), FORMAT, STRICT, DAY, WHO)
+
+    assert contents(lake, "enhanced/") == {}
+    again = build_enhanced_day(lake, FORMAT, STRICT, DAY, WHO)
+    assert [again.manifest.total(count) for count in ("rows", "kept", "dead")] == [2, 1, 1]

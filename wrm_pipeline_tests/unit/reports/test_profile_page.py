@@ -11,6 +11,7 @@ import pytest
 
 from wrm_pipeline.reports.profile_page import render
 from wrm_pipeline.transform.profile import DayProfile, profile_day, summarise
+from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS
 from wrm_pipeline_tests.unit.transform.test_profile import DAY, MIDNIGHT, WEEK, table
 
 HOSTILE = '<script>alert("x")</script>&amp;'
@@ -78,12 +79,12 @@ def html(request: pytest.FixtureRequest) -> str:
             table(timestamp=[MIDNIGHT, MIDNIGHT.replace(year=2014)]), DAY, [summarise(table(2_000), WEEK[0])]
         ),
     }
-    return render(profiles[request.param]())
+    return render(profiles[request.param](), CONTRACTS.enhanced)
 
 
 @pytest.fixture(scope="module")
 def full() -> str:
-    return render(full_day())
+    return render(full_day(), CONTRACTS.enhanced)
 
 
 class TestEveryPage:
@@ -177,7 +178,7 @@ class TestFullDay:
 
 
 def test_a_day_with_one_snapshot_and_no_week_says_so() -> None:
-    text = Page(render(profile_day(table(3), DAY, []))).text
+    text = Page(render(profile_day(table(3), DAY, []), CONTRACTS.enhanced)).text
 
     assert "The day has one snapshot" in text
     assert "There is no trailing week" in text
@@ -186,13 +187,13 @@ def test_a_day_with_one_snapshot_and_no_week_says_so() -> None:
 
 
 def test_the_same_profile_gives_the_same_page_and_leaves_settings_alone() -> None:
-    first = render(full_day())
+    first = render(full_day(), CONTRACTS.enhanced)
     import matplotlib as mpl  # not before the page does it, which keeps its font list out of the home
 
     before = dict(mpl.rcParams)
 
     with mpl.rc_context({"font.size": 30, "svg.fonttype": "path", "axes.grid": True}):
-        second = render(full_day())
+        second = render(full_day(), CONTRACTS.enhanced)
 
     assert first == second
     assert dict(mpl.rcParams) == before
@@ -205,8 +206,9 @@ def test_a_first_page_warns_of_nothing_and_leaves_nothing_behind(tmp_path: Path)
     temporary.mkdir()
     (tmp_path / "matplotlibrc").write_text("font.size: 30\n")
     code = (
-        "import sys; from wrm_pipeline_tests.unit.reports.test_profile_page import full_day; "
-        "from wrm_pipeline.reports.profile_page import render; sys.stdout.buffer.write(render(full_day()).encode())"
+        "import sys; from wrm_pipeline_tests.unit.reports.test_profile_page import CONTRACTS, full_day; "
+        "from wrm_pipeline.reports.profile_page import render; "
+        "sys.stdout.buffer.write(render(full_day(), CONTRACTS.enhanced).encode())"
     )
     root = Path(__file__).resolve().parents[3]
     environment = {"HOME": str(home), "TMPDIR": str(temporary), "PYTHONPATH": str(root), "PYTHONHASHSEED": "7"}
@@ -220,5 +222,5 @@ def test_a_first_page_warns_of_nothing_and_leaves_nothing_behind(tmp_path: Path)
     )
 
     assert (done.returncode, done.stderr.decode()) == (0, "")
-    assert done.stdout.decode() == render(full_day())
+    assert done.stdout.decode() == render(full_day(), CONTRACTS.enhanced)
     assert list(home.rglob("*")) == list(temporary.rglob("*")) == []
