@@ -6,19 +6,24 @@ from dagster import Definitions, in_process_executor
 
 from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all, wrm_stations_processed_data_all
 from wrm_pipeline.assets.dlq import wrm_stations_dlq
+from wrm_pipeline.assets.marts import wrm_stations_marts
 from wrm_pipeline.assets.quality import wrm_stations_anomalies, wrm_stations_profile
 from wrm_pipeline.assets.raw import wrm_stations_raw_data
+from wrm_pipeline.assets.site import wrm_station_site
 from wrm_pipeline.automation.jobs import (
     wrm_stations_ingest_job,
     wrm_stations_processing_job,
     wrm_stations_quality_job,
 )
 from wrm_pipeline.automation.maintenance import wrm_stations_cleanup_job
+from wrm_pipeline.automation.marts import wrm_stations_marts_job, wrm_stations_marts_sensor
 from wrm_pipeline.automation.redrive import reprocess_dlq_job, wrm_stations_redriven_sensor
 from wrm_pipeline.automation.schedules import build_schedules
 from wrm_pipeline.automation.sensors import wrm_stations_raw_data_sensor
 from wrm_pipeline.checks.definitions import build_checks
+from wrm_pipeline.checks.marts import build_mart_checks
 from wrm_pipeline.contracts.active import active_contracts
+from wrm_pipeline.marts.catalogue import published
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import load_settings
@@ -39,17 +44,20 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
             wrm_stations_dlq,
             wrm_stations_anomalies,
             wrm_stations_profile,
+            wrm_stations_marts,
+            wrm_station_site,
         ],
-        asset_checks=build_checks(active_contracts()),
+        asset_checks=[*build_checks(active_contracts()), build_mart_checks(published())],
         jobs=[
             wrm_stations_ingest_job,
             wrm_stations_processing_job,
             wrm_stations_quality_job,
+            wrm_stations_marts_job,
             reprocess_dlq_job,
             wrm_stations_cleanup_job,
         ],
         schedules=build_schedules(settings),
-        sensors=[wrm_stations_raw_data_sensor, wrm_stations_redriven_sensor],
+        sensors=[wrm_stations_raw_data_sensor, wrm_stations_marts_sensor, wrm_stations_redriven_sensor],
         resources={
             "object_store": ObjectStoreResource(),
             "feed": FeedResource(),

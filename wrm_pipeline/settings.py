@@ -23,6 +23,8 @@ DEFAULT_FEED_URL = "https://gladys.geog.ucl.ac.uk/bikesapi/load.php?scheme=wrocl
 LOCAL_DIRECTORY = Path(".wrm")
 # Where the local parts are while they run; written by `wrm up` and `wrm run`, removed when they end.
 LOCAL_ENVIRONMENT = LOCAL_DIRECTORY / "local.env"
+# What a key must have at least, so that bike numbers cannot be found by trying keys: 128 bits as hexadecimal digits.
+_LEAST_KEY_LENGTH = 32
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -87,6 +89,12 @@ def _directory(value: Path) -> Path:
     return value
 
 
+def _pseudonym_key(value: SecretStr) -> SecretStr:
+    if len(value.get_secret_value()) < _LEAST_KEY_LENGTH:
+        raise ValueError(f"must have at least {_LEAST_KEY_LENGTH} characters; make one with: openssl rand -hex 32")
+    return value
+
+
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must start with redis://, rediss:// or unix://")
@@ -140,6 +148,11 @@ class Settings(BaseSettings):
     wrm_contracts_dir: Annotated[
         Annotated[Path, AfterValidator(_directory)] | None, BeforeValidator(_blank_is_unset)
     ] = None
+    wrm_duckdb_path: Path = LOCAL_DIRECTORY / "wrm.duckdb"
+    wrm_site_dir: Path = LOCAL_DIRECTORY / "site"
+    wrm_pseudonym_key: Annotated[
+        Annotated[SecretStr, AfterValidator(_pseudonym_key)] | None, BeforeValidator(_blank_is_unset)
+    ] = None
     wrm_s3_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
     wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     wrm_s3_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
@@ -157,6 +170,19 @@ class Settings(BaseSettings):
     def feed_contact(self) -> str:
         """Whom the feed's owner can write to: `WRM_FEED_CONTACT`, else root at this host, as an unset mailer would."""
         return self.wrm_feed_contact.strip() or f"root@{socket.gethostname()}"
+
+    def require_pseudonym_key(self) -> bytes:
+        """Return the key that bike ids in the marts are made unrecognisable with.
+
+        Raises:
+            SettingsError: it is not set.
+        """
+        if self.wrm_pseudonym_key is None:
+            raise SettingsError(
+                "WRM_PSEUDONYM_KEY not set. No bike id is published: the marts need a key to replace them with. Make "
+                "one with `openssl rand -hex 32`, put it in .env and keep it; `wrm up` and `wrm run` make their own."
+            )
+        return self.wrm_pseudonym_key.get_secret_value().encode()
 
     def require_store(self) -> "StoreSettings":
         """Return what an S3 client needs.

@@ -25,10 +25,11 @@ from wrm_pipeline.contracts.model import Contract, ContractError
 from wrm_pipeline.feed.fetch import FeedError
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError, Provenance
+from wrm_pipeline.marts.database import MartsError
 from wrm_pipeline.resilience import BreakerOpen
 from wrm_pipeline.settings import SettingsError
 
-EXPECTED_ERRORS: Final = (LayerError, StoreError, FeedError, BreakerOpen, SettingsError, ContractError)
+EXPECTED_ERRORS: Final = (LayerError, StoreError, FeedError, BreakerOpen, SettingsError, ContractError, MartsError)
 
 
 def contract_metadata(contract: Contract) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 import click
 
@@ -11,7 +12,18 @@ from wrm_pipeline.contracts.model import ContractError
 from wrm_pipeline.feed.simulator import SimulatorError
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError
+from wrm_pipeline.marts.database import MartsError
 from wrm_pipeline.settings import SettingsError
+
+_EXPECTED: Final = (
+    SettingsError,
+    StoreError,
+    LayerError,
+    LocalServerError,
+    SimulatorError,
+    ContractError,
+    MartsError,
+)
 
 
 @contextmanager
@@ -19,6 +31,6 @@ def expected_errors() -> Iterator[None]:
     """Print an expected error and exit; anything else is a bug and keeps its traceback."""
     try:
         yield
-    except (SettingsError, StoreError, LayerError, LocalServerError, SimulatorError, ContractError) as error:
+    except _EXPECTED as error:
         click.secho(f"wrm: {error}", fg="red", err=True)
         sys.exit(1)

@@ -1,6 +1,7 @@
 """The parts that `wrm up` and `wrm run` start themselves: a store and a feed, where the settings name none."""
 
 import fcntl
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -70,6 +71,8 @@ def _start(parts: ExitStack, *, speed: float, bad_rows: int, announce: bool) -> 
         port = _FEED_PORT if is_free(_FEED_PORT) else 0
         simulator = parts.enter_context(SimulatorServer(port=port, speed=speed, bad_rows=bad_rows))
         environment["WRM_FEED_URL"] = simulator.url
+    if settings.wrm_pseudonym_key is None and settings.wrm_env != "production":
+        environment["WRM_PSEUDONYM_KEY"] = _pseudonym_key()
     home = _dagster_home()
     environment["DAGSTER_HOME"] = str(home)
     if announce:
@@ -83,6 +86,14 @@ def _start(parts: ExitStack, *, speed: float, bad_rows: int, announce: bool) -> 
         simulator=simulator,
         dagster_home=home,
     )
+
+
+def _pseudonym_key() -> str:
+    """Return the key of this folder, made the first time: with another one, all pseudonyms would change."""
+    path = LOCAL_DIRECTORY / "pseudonym.key"
+    if not path.exists():
+        _write_private(path, secrets.token_hex(32))
+    return path.read_text(encoding="utf-8")
 
 
 def _write_private(path: Path, text: str) -> None:

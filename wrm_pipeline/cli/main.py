@@ -9,6 +9,8 @@ from wrm_pipeline import __version__
 from wrm_pipeline.cli.contracts import contracts
 from wrm_pipeline.cli.dlq import dlq
 from wrm_pipeline.cli.feed import feed
+from wrm_pipeline.cli.marts import marts
+from wrm_pipeline.cli.sql import sql
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -101,6 +103,8 @@ def doctor(*, as_json: bool) -> None:
 cli.add_command(contracts)
 cli.add_command(dlq)
 cli.add_command(feed)
+cli.add_command(marts)
+cli.add_command(sql)
 
 
 def main() -> None:

@@ -37,9 +37,14 @@ def run_once(snapshots: int | None) -> None:
         count = snapshots or (_SIMULATED_SNAPSHOTS if stack.simulator else 1)
         with DagsterInstance.from_config(str(stack.dagster_home)) as instance, _progress(console) as progress:
             _Demonstration(stack, instance, progress).run(count)
-        lake = open_lake(load_settings())
+        settings = load_settings()
+        lake = open_lake(settings)
         with lake.store:
             print_status(lake_status(lake, dt.datetime.now(dt.UTC), days=3), console)
+        # Paths on lines of their own, so that a narrow terminal does not break them.
+        console.print(f"site   {settings.wrm_site_dir}/index.html", soft_wrap=True)
+        console.print(f"marts  {settings.wrm_duckdb_path}", soft_wrap=True)
+        console.print("Look at them with `make up`, which serves the site, and with `wrm sql`.", style="dim")
         if stack.store is not None:
             console.print("`make up` shows these runs and this lake in the Dagster UI.", style="dim")
 
@@ -64,6 +69,8 @@ class _Demonstration:
         days = self._days_that_the_sensor_asks_for()
         for day in self.progress.track(days, description="processing days"):
             self._execute("wrm_stations_processing_job", partition=day)
+        for job in self.progress.track(["wrm_stations_marts_job"], description="making marts and site"):
+            self._execute(job)
 
     def _execute(self, job: str, partition: str | None = None) -> None:
         """Run a job here.

@@ -35,7 +35,7 @@ def run_until_interrupted(host: str, port: int, bad_rows: int) -> int:
         click.echo(f"Dagster UI  http://{host}:{port}")
         click.echo(f"store       {stack.store_address}{'  (SeaweedFS, started here)' if stack.store else ''}")
         click.echo(f"feed        {stack.feed_address}{'  (simulated, started here)' if stack.simulator else ''}")
-        click.echo(f"pages       {pages}")
+        click.echo(f"site        {pages}/site/index.html")
         click.echo("Ctrl-C ends it. In another shell: wrm status")
         process = subprocess.Popen(  # noqa: S603 - our own interpreter's command, our own arguments
             [dagster, "dev", *_code_location(), "-h", host, "-p", str(port)],

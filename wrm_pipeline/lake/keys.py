@@ -10,10 +10,16 @@
     dlq/redrive/YYYY-MM-DD.json, settled.json
     anomalies/dt=YYYY-MM-DD/anomalies.parquet
     profiles/dt=YYYY-MM-DD/profile.json, profile.html
+    marts/{table}/dt=YYYY-MM-DD/{table}.parquet
+    marts/{table}/date=YYYY-MM-DD/{table}.parquet
+    marts/{table}/{table}.parquet
+    state/{table}/dt=YYYY-MM-DD/{table}.parquet, state/index.json
+    site/...
     doctor/probe-{token}
 
-All dates and times are UTC. Older deployments put a timestamp into the names of processed and enhanced
-(`all_processed_20250512_181000.parquet`); those are recognised here so that they can be read and cleaned up.
+All dates and times are UTC, but for `date=`, which is of the city's clock. Older deployments put a timestamp into the
+names of processed and enhanced (`all_processed_20250512_181000.parquet`); those are recognised here so that they can be
+read and cleaned up.
 """
 
 import re
@@ -144,6 +150,43 @@ class LakeKeys:
     def profile_page(self, day: date) -> str:
         """The key of one day's profile as a page."""
         return f"{self.profile_root}dt={day.isoformat()}/profile.html"
+
+    @property
+    def marts_root(self) -> str:
+        """The prefix of all published tables."""
+        return f"{self.prefix}marts/"
+
+    @property
+    def state_root(self) -> str:
+        """The prefix of what the marts remember from day to day; it holds bike ids and is not to be published."""
+        return f"{self.prefix}state/"
+
+    @property
+    def mart_index(self) -> str:
+        """The key of the list of all that the marts are made of."""
+        return f"{self.state_root}index.json"
+
+    def mart_day(self, table: str, day: date, *, published: bool) -> str:
+        """The key of one UTC day of a table."""
+        root = self.mart_root(table) if published else f"{self.state_root}{table}/"
+        return f"{root}dt={day.isoformat()}/{table}.parquet"
+
+    def mart_local_day(self, table: str, local_date: date) -> str:
+        """The key of one date, of the city's clock, of a published table."""
+        return f"{self.mart_root(table)}date={local_date.isoformat()}/{table}.parquet"
+
+    def mart(self, table: str) -> str:
+        """The key of a published table that is one object."""
+        return f"{self.mart_root(table)}{table}.parquet"
+
+    def mart_root(self, table: str) -> str:
+        """The prefix of a published table."""
+        return f"{self.marts_root}{table}/"
+
+    @property
+    def site_root(self) -> str:
+        """The prefix of the site."""
+        return f"{self.prefix}site/"
 
     @property
     def doctor_root(self) -> str:

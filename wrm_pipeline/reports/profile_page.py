@@ -242,14 +242,14 @@ def _plotting() -> Iterator[_NewFigure]:
 
     matplotlib keeps its settings in the process: not for several threads at once.
     """
-    matplotlib = _matplotlib()
+    matplotlib = load_matplotlib()
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_PLOT_STYLE)
         yield _NewFigure(matplotlib.figure.Figure)
 
 
-def _matplotlib() -> Any:
+def load_matplotlib() -> Any:
     """Import matplotlib, which else leaves a list of fonts in the home of whoever runs this, or warns that it cannot.
 
     Making the list anew takes 0.15 s a process. A folder that MPLCONFIGDIR names is used as it is.
