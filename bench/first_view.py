@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Final
 
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, ViewportSize, sync_playwright
 
 _LOADS: Final = 5
-_DESKTOP: Final = {"width": 1280, "height": 900}
+_DESKTOP: Final[ViewportSize] = {"width": 1280, "height": 900}
 # Nothing but the page: no updates, no reports, no sandbox (a container has no user namespaces), no graphics card.
 _ARGUMENTS: Final = (
     "--no-sandbox",

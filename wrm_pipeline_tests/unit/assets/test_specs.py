@@ -8,14 +8,18 @@ import datetime as dt
 import dagster as dg
 import pytest
 
+from wrm_pipeline.assets.marts import DUCKDB_ASSET
 from wrm_pipeline.assets.metadata import table_schema
 from wrm_pipeline.assets.partitions import FIRST_DAY, daily_partitions
 from wrm_pipeline.contracts.model import Contract
 from wrm_pipeline.definitions import build_defs
 from wrm_pipeline.layers.anomalies import ANOMALIES_CODE_VERSION
 from wrm_pipeline.layers.enhanced import ENHANCED_CODE_VERSION
+from wrm_pipeline.layers.marts import MARTS_CODE_VERSION
 from wrm_pipeline.layers.processed import PROCESSED_CODE_VERSION
 from wrm_pipeline.layers.profile import PROFILE_CODE_VERSION
+from wrm_pipeline.layers.site import SITE_CODE_VERSION
+from wrm_pipeline.marts.catalogue import published
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS
 
 
@@ -37,6 +41,8 @@ def test_all_assets_are_these() -> None:
         "wrm_stations_enhanced_data_all",
     )
     columnar = ["arrow", "parquet", "s3"]
+    tables = {mart.name for mart in published()}
+    marts = {name: found.pop(name) for name in tables}
     assert found == {
         raw: ("wrm_data_acquisition", ["csv", "s3"], "1", False, []),
         processed: ("processed_data", columnar, PROCESSED_CODE_VERSION, True, [raw]),
@@ -51,7 +57,15 @@ def test_all_assets_are_these() -> None:
             [enhanced],
         ),
         "wrm_stations_profile": ("quality", ["html", "json", "s3"], PROFILE_CODE_VERSION, True, [enhanced]),
+        DUCKDB_ASSET: ("marts", ["duckdb"], MARTS_CODE_VERSION, False, found[DUCKDB_ASSET][4]),
+        "wrm_station_site": ("site", ["html", "json", "s3"], SITE_CODE_VERSION, False, found["wrm_station_site"][4]),
     }
+    assert set(found[DUCKDB_ASSET][4]) == tables
+    assert set(found["wrm_station_site"][4]) == {*tables, DUCKDB_ASSET}
+    for name, (*said, upstream) in marts.items():
+        assert said == ["marts", ["duckdb", "parquet", "s3"], MARTS_CODE_VERSION, False], name
+        assert upstream, name
+        assert set(upstream) <= {*tables, enhanced}, name
 
 
 @pytest.mark.parametrize("contract", tuple(CONTRACTS), ids=lambda contract: contract.id)
@@ -91,6 +105,8 @@ def test_a_column_shows_type_unit_bounds_and_classification_of_the_contract() ->
 def test_each_asset_explains_itself_and_its_columns_in_the_ui_before_the_first_run() -> None:
     for spec in build_defs().resolve_all_asset_specs():
         assert len(spec.description or "") > 40, spec.key
+        if spec.key.to_user_string() in {DUCKDB_ASSET, "wrm_station_site"}:
+            continue  # a file of tables, and pages: neither has columns of its own
         schema = spec.metadata["dagster/column_schema"]
         assert isinstance(schema, dg.TableSchema)
         assert schema.columns
