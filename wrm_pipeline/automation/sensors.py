@@ -17,7 +17,8 @@ DAYS_PER_TICK = 10
 
 @sensor(
     job=wrm_stations_processing_job,
-    minimum_interval_seconds=30,
+    # A snapshot is to be in the marts within a minute, and a quarter of it may pass here. A tick costs one request.
+    minimum_interval_seconds=15,
     default_status=DefaultSensorStatus.RUNNING,
     description="Asks for one processing run for each day that has new raw objects.",
 )

@@ -100,7 +100,7 @@ class _Demonstration:
             self.stack.simulator.fault = None
 
     def _days_that_the_sensor_asks_for(self) -> list[str]:
-        """Ask the sensor what is new, as the daemon does every 30 seconds."""
+        """Ask the sensor what is new, as the daemon does every 15 seconds."""
         days: list[str] = []
         cursor: str | None = None
         while True:

@@ -40,6 +40,8 @@ _NAMES: Final = frozenset({"name", "previous_name"})
 _CELL_M: Final = 250
 _EARTH_RADIUS_M: Final = 6_371_008.8
 _CELL_LATITUDE: Final = 51.1
+# What JSON has too.
+_AS_THEY_ARE: Final = frozenset({int, str, bool, type(None)})
 
 
 @dataclass(frozen=True)
@@ -289,7 +291,7 @@ def _broken_at_gaps(hours: Columns) -> Columns:
 
 def _insert(values: list[Any], places: Iterable[int], new: Sequence[int] | None) -> list[Any]:
     """Return plain values with new ones, by default nulls, before those at some places."""
-    longer = list(map(_plain, values))
+    longer = _plain_all(values)
     for number, place in enumerate(places):
         longer.insert(place + number, None if new is None else new[number])
     return longer
@@ -319,13 +321,18 @@ def _by_station(rows: Iterable[tuple[Any, ...]]) -> Iterator[tuple[str, list[tup
 def _columns(names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> Columns:
     values = zip(*rows, strict=True) if rows else ((),) * len(names)
     return {
-        name: [_shortened(value) if name in _NAMES and value is not None else _plain(value) for value in column]
+        name: [value and _shortened(value) for value in column] if name in _NAMES else _plain_all(column)
         for name, column in zip(names, values, strict=True)
     }
 
 
 def _shortened(name: str) -> str:
     return name if len(name) <= _LONGEST_NAME else f"{name[: _LONGEST_NAME - 1]}…"
+
+
+def _plain_all(values: Sequence[Any]) -> list[Any]:
+    """Return values as JSON has them. Most columns are integers and texts, and so are already."""
+    return list(values if _AS_THEY_ARE.issuperset(map(type, values)) else map(_plain, values))
 
 
 def _plain(value: Any) -> Any:

@@ -21,7 +21,7 @@ from wrm_pipeline_tests.fixtures.servers import wait_until
 WRM = str(Path(sys.executable).with_name("wrm"))
 CHECKOUT = Path(__file__).resolve().parents[2]
 MARK = "WRM_TEST_MARK"
-# The schedule polls once a minute here, the sensor looks every 30 s, and a run takes seconds.
+# The schedule polls once a minute here, the sensor looks every 15 s, and a run takes seconds.
 SOON_S = 130.0
 
 

@@ -13,7 +13,7 @@ from wrm_pipeline.lake.keys import LakeKeys, day_of
 KEYS = LakeKeys()
 FIRST_DAY, LAST_DAY = dt.date(2025, 5, 1), dt.date(2025, 8, 31)
 NOON = dt.datetime(2025, 5, 12, 12, tzinfo=dt.UTC)
-# The most a cursor may take in Dagster's database; it is read and written every 30 seconds.
+# The most a cursor may take in Dagster's database; it is read and written every 15 seconds.
 MAX_CURSOR_BYTES = 20_000
 
 

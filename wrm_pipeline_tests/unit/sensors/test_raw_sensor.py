@@ -32,7 +32,7 @@ def requests(result: dg.SensorResult | dg.SkipReason) -> list[tuple[str | None, 
 def test_it_is_running_by_default_every_30_seconds_and_starts_the_processing_job() -> None:
     sensor = wrm_stations_raw_data_sensor
 
-    assert sensor.minimum_interval_seconds == 30
+    assert sensor.minimum_interval_seconds == 15
     assert sensor.default_status is dg.DefaultSensorStatus.RUNNING
     assert sensor.job_name == PROCESSING
 

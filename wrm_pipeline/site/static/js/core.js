@@ -32,8 +32,12 @@ export function num(value, digits = 0) {
 const shareFormat = [0, 1].map(
   (digits) => new Intl.NumberFormat(locale, { style: "percent", minimumFractionDigits: digits, maximumFractionDigits: digits }),
 );
-/** A share of 0 to 1, in percent. */
-export const share = (value, digits = 1) => (value === null || value === undefined ? NONE : shareFormat[digits].format(value));
+/** A share of 0 to 1, in percent. What is not nothing is not shown as 0.0 %. */
+export function share(value, digits = 1) {
+  if (value === null || value === undefined) return NONE;
+  const least = 10 ** (-digits - 2);
+  return value > 0 && value < least / 2 ? `< ${shareFormat[digits].format(least)}` : shareFormat[digits].format(value);
+}
 
 const timeFormat = (options) => new Intl.DateTimeFormat(locale, { timeZone: zone, ...options });
 const formats = {

@@ -140,7 +140,7 @@ async function letters() {
       newest: { cell: (row) => date(row.newest_utc_date), class: "when" },
     },
     rows(quality?.letters),
-    { none: newest.length ? t(quality.letters ? "letters_none" : "letters_not_read") : undefined },
+    { none: newest.length ? t(!quality.letters ? "letters_not_read" : dead ? "letters_none_left" : "letters_none") : undefined },
   );
 }
 
@@ -165,7 +165,7 @@ function flags() {
 function checks() {
   const held = rows(quality?.not_in_marts);
   if (held.length) {
-    byId("held").replaceChildren(el("h3", { text: t("held_heading") }), el("ul", {}, ...held.map((day) => el("li", { text: t("held_reason", { date: date(day.utc_date), reason: day.reason }) }))));
+    byId("held").replaceChildren(el("h3", { text: t("held_heading") }), el("ul", {}, ...held.map((day) => el("li", { lang: "en", text: day.reason }))));
   }
   const lines = rows(quality?.checks);
   const result = (row) => (row.passed ? "passed" : row.blocks ? "blocked" : "warned");

@@ -84,7 +84,7 @@ await page({
       episodes,
       { limit: 20, more: byId("episodes-more"), none: t("no_episodes") },
     );
-    if (data) byId("episodes-note").textContent = t("episodes_note", { shown: num(episodes.length), total: num(data.episodes_total), days: num(data.episodes_days) });
+    if (data?.window) byId("episodes-note").textContent = t("episodes_note", { shown: num(episodes.length), total: num(data.episodes_total), days: num(data.episodes_days) });
     byId("episodes-kind").addEventListener("change", (event) => {
       const kind = event.target.value;
       table.show(kind === "all" ? episodes : episodes.filter((row) => row.kind === kind));
