@@ -57,6 +57,7 @@ _ONE_DAY: Final = dt.timedelta(days=1)
 _AT_ONCE: Final = 8
 # Days looked at while one is computed: more would only wait in memory, at some 40 MB each.
 _AHEAD: Final = 2
+_DAYS_A_CONNECTION: Final = 16
 # A day that is replaced while it is read is read again, so often.
 _ATTEMPTS: Final = 3
 
@@ -102,12 +103,17 @@ def build_marts(
         StoreError: the store does not answer. The file stays as it was, and the next build makes the rest good.
         LayerError: a day was replaced again and again while it was read.
     """
-    key = settings.require_pseudonym_key()
+    key, store = settings.require_pseudonym_key(), settings.require_store()
     index = read_index(lake, _days_code(key, contracts))
-    with connect() as connection, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="marts") as pool:
+
+    def open_connection() -> "DuckDBPyConnection":
+        connection = connect()
         prepare(connection, key)
-        use_lake(connection, settings.require_store())
-        build = _Build(lake, contracts, connection, pool, index)
+        use_lake(connection, store)
+        return connection
+
+    with open_connection() as connection, ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="marts") as pool:
+        build = _Build(lake, contracts, connection, pool, index, open_connection)
         build.run(settings.wrm_duckdb_path, progress)
         return build.report()
 
@@ -149,10 +155,14 @@ class _Build:
         connection: "DuckDBPyConnection",
         pool: ThreadPoolExecutor,
         index: MartIndex,
+        open_connection: Callable[[], "DuckDBPyConnection"],
     ) -> None:
         self.lake = lake
         self.contracts = contracts
         self.connection = connection
+        self.open_connection = open_connection
+        # Computes days; another one after some, see `_renew`.
+        self.days_connection = connection
         self.pool = pool
         self.index = index
         self.interval_s = int(contracts.raw.interval_s)
@@ -286,14 +296,27 @@ class _Build:
                 progress(len(self.computed), max(len(stale), len(self.computed) + 1), day)
                 if before is not None and not states_before:
                     states_before = self._read_states(before)
+                if self.computed and len(self.computed) % _DAYS_A_CONNECTION == 0:
+                    self._renew()
                 entry, states_before = self._compute(draft, stored, given, states_before, is_newest=is_newest)
                 self.index.days[day] = entry
                 before, given = day, entry.states
                 changed.add(day)
                 self.computed.append(day)
+        self._close_days_connection()
         for day in changed - set(self.computed):
             self._drop(draft, day)
         return changed
+
+    def _renew(self) -> None:
+        """Compute the next days with a new connection: what one keeps of days gone by grows by 10 MB a day."""
+        self._close_days_connection()
+        self.days_connection = self.open_connection()
+
+    def _close_days_connection(self) -> None:
+        if self.days_connection is not self.connection:
+            self.days_connection.close()
+            self.days_connection = self.connection
 
     def _is_current(self, day: dt.date, given: str, *, is_newest: bool) -> bool:
         """Tell whether nothing about a day has changed: its rows, the states it is given, and what was made of them."""
@@ -310,13 +333,13 @@ class _Build:
         """Compute and store a day's tables; return its entry in the index, and its states."""
         day = stored.manifest.day
         stored = self._load(stored)
-        self.connection.register("source", _sources(stored))
+        self.days_connection.register("source", _sources(stored))
         try:
             tables = day_tables(
-                self.connection, day, interval_s=self.interval_s, previous=previous, is_newest=is_newest
+                self.days_connection, day, interval_s=self.interval_s, previous=previous, is_newest=is_newest
             )
         finally:
-            self.connection.unregister("source")
+            self.days_connection.unregister("source")
         entry = self.index.days.get(day)
         known = entry.objects if entry is not None else {}
 
@@ -329,7 +352,7 @@ class _Build:
                 if catalogue()[name].grain is Grain.DAY:
                     draft.put(catalogue()[name], rows, day=day)
         states_after = {mart.name: tables[mart.name] for mart in states()}
-        newest_snapshot = self.connection.execute("SELECT max(file_timestamp) FROM enhanced").fetchone()
+        newest_snapshot = self.days_connection.execute("SELECT max(file_timestamp) FROM enhanced").fetchone()
         computed = IndexedDay(
             enhanced=stored.info.etag,
             given=given,
@@ -350,7 +373,7 @@ class _Build:
         columns = ", ".join(ENHANCED.names)
         for _ in range(_ATTEMPTS):
             with clear_store_errors(self.lake.store.uri(key)):
-                self.connection.execute(
+                self.days_connection.execute(
                     f"CREATE OR REPLACE TEMP TABLE enhanced AS SELECT {columns} "  # noqa: S608 - our own names
                     f"FROM read_parquet({quoted(self.lake.store.uri(key))}, hive_partitioning = false)"
                 )

@@ -120,7 +120,10 @@ def test_one_more_snapshot_computes_its_day_alone(lake: Lake, settings: Settings
     assert any(f"dt={AFTER}" in key for key in changed)
 
 
-def test_built_in_any_order_the_marts_are_those_built_at_once(lake: Lake, settings: Settings) -> None:
+def test_built_in_any_order_the_marts_are_those_built_at_once(
+    lake: Lake, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("wrm_pipeline.layers.marts._DAYS_A_CONNECTION", 1)
     times = [at(20), at(23, 55), at(0, 0, day=NEXT), at(9, day=NEXT), at(22, 30, day=NEXT), at(3, day=AFTER)]
     # The newest day first, the day between last: what is carried from day to day has to be carried again.
     for some in ([times[5]], [times[0]], [times[2], times[4]], [times[1], times[3]]):
