@@ -47,8 +47,8 @@ VIEWS: Final = {page: f"{page}.html" for page in PAGES} | {"station": f"station.
 LIST: Final = "station.html"
 # What is folded away at first, but for tables and definitions that are like one of these, only longer.
 FOLDED: Final = "details.meaning, #typical-workday details, #flows-workday details, #density-numbers, #def-dim_date"
-# A chart takes a new width some frames after the window has. Playwright's own way to wait in a page needs `eval`, which the
-# content security policy forbids.
+# A chart takes a new width some frames after the window has. Playwright's own way to wait in a page needs `eval`, which
+# the content security policy forbids.
 NARROWED: Final = """
 width => new Promise((done) => {
   let frames = 300;
