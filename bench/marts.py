@@ -124,7 +124,9 @@ class Year:
         )
         seconds = time.perf_counter() - started
         if child.returncode:
-            raise WrongResultError(f"bench.one_marts_run {arguments[0]} failed:\n{child.stderr[-4000:]}")
+            raise WrongResultError(
+                f"bench.one_marts_run {arguments[0]} ended with {child.returncode}:\n{child.stderr[-4000:]}"
+            )
         said: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
         return Run(seconds, said["cpu_s"], said["parts"], said["peak_kb"] * 1024 / 1e6)
 

@@ -85,15 +85,18 @@ _ELECTRIC_SHARE: Final = 0.3
 
 @contextlib.contextmanager
 def open_year(directory: Path = YEAR_DIRECTORY) -> Iterator[LocalStore]:
-    """Start the server that holds the year, making the year first when there is none of this version."""
-    stamp = directory / "year.json"
+    """Start the server that holds the year, making the year first when there is none of this version.
+
+    Of what else lies in the directory nothing is touched.
+    """
+    kept, stamp = directory / "simulated-year", directory / "simulated-year.json"
     expected = {"version": VERSION, "first_day": FIRST_DAY.isoformat(), "days": DAYS, "code": _code_version()}
     made = stamp.exists() and json.loads(stamp.read_text()) == expected
     if not made:
-        shutil.rmtree(directory, ignore_errors=True)
-    with LocalStore(directory / "store") as server:
+        shutil.rmtree(kept, ignore_errors=True)
+    with LocalStore(kept) as server:
         if not made:
-            say(f"Making a simulated year in {directory}, which takes some minutes; it is kept and used again")
+            say(f"Making a simulated year in {kept}, which takes some minutes; it is kept and used again")
             fill_lake(server.settings(), year_days())
             stamp.write_text(json.dumps(expected))
         yield server

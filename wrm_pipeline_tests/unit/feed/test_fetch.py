@@ -395,6 +395,8 @@ class TestWhenTheServerNamesATime:
     @pytest.mark.parametrize(
         "value",
         ["3600", format_datetime(dt.datetime.now(dt.UTC) + dt.timedelta(days=400), usegmt=True), "9" * 100, "9" * 9000],
+        # Names of their own: each process that runs tests has to find the same ones, also a second later.
+        ids=["an hour", "a date", "100 digits", "9000 digits"],
     )
     def test_one_beyond_the_budget_is_the_end(self, value: str) -> None:
         with RawServer(answer(status="429 Slow down", Retry_After=value), answer()) as server:
