@@ -74,7 +74,7 @@ def test_the_last_snapshot_of_the_day_before_covers_the_beginning() -> None:
     # 23:55 covers to 00:05. The gap from it to 00:20 is of this day only from midnight on.
     earlier = DAY - dt.timedelta(days=1)
     rows = enhanced(*snapshots([at(0, 20), at(0, 25)]))
-    days = build_days({earlier: enhanced(*snapshots([at(23, 55, earlier)])), DAY: rows}, only={NAME})
+    days = build_days({earlier: enhanced(*snapshots([at(23, 55, earlier)])), DAY: rows}, only={NAME, "state_station"})
     (row,) = days[DAY][NAME].to_pylist()
     # The newest day ends with its newest snapshot: of 25 minutes, 5 and those from 00:20 on.
     assert (row["coverage"], row["longest_gap_minutes"]) == (10 / 25, 20.0)
