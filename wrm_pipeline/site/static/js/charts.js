@@ -195,7 +195,8 @@ class Chart {
         min: from,
         max: to,
         axisTick: { customValues: ticks.map((tick) => tick.at * 1000), lineStyle: { color: line } },
-        axisLabel: { ...axisText, customValues: ticks.map((tick) => tick.at * 1000), formatter: (value) => ticks.find((tick) => tick.at * 1000 === value)?.text ?? "" },
+        // In the middle under the axis, the first one would touch the 0 beside it.
+        axisLabel: { ...axisText, alignMinLabel: "left", customValues: ticks.map((tick) => tick.at * 1000), formatter: (value) => ticks.find((tick) => tick.at * 1000 === value)?.text ?? "" },
       });
     }
     this.made.setOption(

@@ -69,12 +69,11 @@ function coverage() {
   for (let week = monday(first); week <= end; week += 7 * DAY_MS) weeks.push(week);
   const names = words("weekdays");
   const monthOf = (ms) => new Date(ms).getUTCMonth();
-  let lastMonth = -9;
+  const begins = weeks.map((week, at) => at === 0 || monthOf(week) !== monthOf(week - 7 * DAY_MS));
   const head = weeks.map((week, at) => {
-    // The month stands over its first whole week, and not over the last column, where it would not fit.
-    const begins = monthOf(week) !== monthOf(week - 7 * DAY_MS) || at === 0;
-    const fits = begins && at - lastMonth >= 3 && at < Math.max(weeks.length - 1, 1);
-    if (fits) lastMonth = at;
+    // The month stands over its first whole week: not over the last column, nor where the next name comes too soon.
+    const next = begins.indexOf(true, at + 1);
+    const fits = begins[at] && (next < 0 || next - at >= 3) && at < Math.max(weeks.length - 1, 1);
     return el("th", { scope: "col", text: fits ? date(isoOf(week), "month") : "" });
   });
   const cellOf = (ms) => {
