@@ -226,29 +226,123 @@ return {'done', 0, failures, ''}
 """
 
 
-class RedisBreakerState:
-    """Breaker state shared by all processes that use one Redis, at keys `wrm:breaker:{name}`.
+class OptionalPart:
+    """A part that helps when it answers and is left alone when it does not: Redis, a gateway, a collector.
 
-    When Redis fails, one warning is logged and the state is this process's own for the next 30 s; then Redis is tried
-    again. Nothing here raises because of Redis.
+    A failure costs one warning and `deadline_s`; the part is not asked again for `quiet_s` seconds. Nothing here raises
+    because of the part.
+
+    Args:
+        name: for the warning, such as "Redis".
+        setting: the variable to check, such as "REDIS_URL".
+        without: what is not done meanwhile, as the rest of a sentence.
+        deadline_s: for one answer, name resolution included, which no socket's timeout covers.
+        quiet_s: how long to leave it alone after a failure.
+    """
+
+    def __init__(
+        self, name: str, setting: str, without: str, *, deadline_s: float = 0.2, quiet_s: float = 30.0
+    ) -> None:
+        self.name = name
+        self._setting = setting
+        self._without = without
+        self._deadline_s = deadline_s
+        self._quiet_s = quiet_s
+        self._lock = threading.Lock()
+        self._quiet_until = 0.0
+        self._warned = False
+
+    def ask(self, operation: Callable[[], T]) -> T | None:
+        """Return what the operation returns, or None when the part is not to be used now.
+
+        The operation runs in a thread of its own and may outlive the deadline; let it set socket timeouts too, and
+        return something other than None.
+        """
+        with self._lock:  # threads that wait here find out from the first one that it is down, and lose nothing more
+            if time.monotonic() < self._quiet_until:
+                return None
+            answer: list[T] = []
+            problems: list[str] = []
+
+            def run() -> None:
+                try:
+                    answer.append(operation())
+                except Exception as problem:  # noqa: BLE001 - whatever the optional part does, the run goes on
+                    # Its text may quote an address with a password; the operating system's words do not.
+                    words = problem.strerror if isinstance(problem, OSError) else None
+                    problems.append(words or type(problem).__name__)
+
+            thread = threading.Thread(target=run, name=f"optional-{self.name}", daemon=True)
+            thread.start()
+            thread.join(self._deadline_s)
+            if answer:
+                self._warned = False
+                return answer[0]
+            self._quiet_until = time.monotonic() + self._quiet_s
+            if not self._warned:
+                self._warned = True
+                _log.warning(
+                    "%s does not work (%s): %s. Check %s. Trying again every %.0f s.",
+                    self.name,
+                    problems[0] if problems else f"no answer within {self._deadline_s} s",
+                    self._without,
+                    self._setting,
+                    self._quiet_s,
+                )
+            return None
+
+
+class OptionalRedis:
+    """A Redis as an optional part, for all that uses one address in a process; connected when first asked.
 
     Args:
         url: as `REDIS_URL`; never logged, since it may hold a password.
+        deadline_s: see `OptionalPart`; each read and write of a socket gets half of it.
+        quiet_s: see `OptionalPart`.
     """
 
-    # Time lost to a Redis that hangs, name resolution included: 0.2 s of the 0.25 s that an optional part may cost.
-    DEADLINE_S = 0.2
+    def __init__(self, url: str, *, deadline_s: float = 0.2, quiet_s: float = 30.0) -> None:
+        without = "circuit breakers and cached values are not shared between processes meanwhile"
+        self._part = OptionalPart("Redis", "REDIS_URL", without, deadline_s=deadline_s, quiet_s=quiet_s)
+        self._url = url
+        self._patience_s = deadline_s / 2
+        self._client: Redis | None = None
+
+    def ask(self, operation: Callable[["Redis"], T]) -> T | None:
+        """Return what the operation returns, or None when Redis is not to be used now. See `OptionalPart.ask`."""
+        from redis import Redis
+        from redis.backoff import NoBackoff
+        from redis.retry import Retry
+
+        def run() -> T:
+            self._client = self._client or Redis.from_url(
+                self._url,
+                socket_connect_timeout=self._patience_s,
+                socket_timeout=self._patience_s,
+                retry=Retry(NoBackoff(), 0),
+            )
+            return operation(self._client)
+
+        return self._part.ask(run)
+
+
+class RedisBreakerState:
+    """Breaker state shared by all processes that use one Redis, at keys `wrm:breaker:{name}`.
+
+    While Redis fails, the state is this process's own. Nothing here raises because of Redis.
+
+    Args:
+        redis: the server, or its address for a connection of its own.
+    """
+
     QUIET_S = 30.0
     # A closed breaker asks Redis this often at most; another process's opening is noticed as much later.
     LOOK_EVERY_S = 1.0
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    def __init__(self, redis: OptionalRedis | str) -> None:
+        self._redis = OptionalRedis(redis, quiet_s=self.QUIET_S) if isinstance(redis, str) else redis
         self._local = LocalBreakerState()
-        self._lock = threading.RLock()
-        self._client: Redis | None = None
-        self._down_until = 0.0
-        self._warned = False
+        self._lock = threading.Lock()
         self._closed_until: dict[str, float] = {}  # by name: when to look again
         self._failures: dict[str, int] = {}  # by name: as Redis said last
 
@@ -296,66 +390,18 @@ class RedisBreakerState:
 
     def _run(self, step: str, rules: BreakerRules, token: str, error: str = "") -> tuple[str, float, str] | None:
         """Run one step in Redis; None when Redis cannot be used now."""
-        with self._lock:  # threads that wait here find out from the first one that Redis is down, and lose nothing more
-            if time.monotonic() < self._down_until:
-                return None
-            reply, problem = self._within_deadline(step, rules, token, error)
-            if reply is None:
-                self._down_until = time.monotonic() + self.QUIET_S
-                self._closed_until.clear()
-                self._client = None
-                if not self._warned:
-                    self._warned = True
-                    _log.warning(
-                        "Redis does not answer (%s); circuit breakers are not shared between processes meanwhile. "
-                        "Check REDIS_URL. Trying again every %.0f s.",
-                        problem,
-                        self.QUIET_S,
-                    )
-                return None
-            self._warned = False
-            self._failures[rules.name] = int(reply[2])
-            return str(reply[0]), int(reply[1]) / 1000, str(reply[3])
+        numbers = (rules.failure_threshold, int(rules.open_s * 1000), int(TRIAL_LEASE_S * 1000))
 
-    def _within_deadline(
-        self, step: str, rules: BreakerRules, token: str, error: str
-    ) -> tuple[list[str | int] | None, str]:
-        """Ask Redis from a thread of its own: socket timeouts do not cover name resolution, and add up."""
-        answer: list[list[str | int]] = []
-        problems: list[str] = []
+        def ask(client: "Redis") -> tuple[str, float, str]:
+            reply = client.eval(_SCRIPT, 1, f"wrm:breaker:{rules.name}", step, token, *map(str, numbers), error)
+            word, milliseconds, failures, last_error = reply
+            self._failures[rules.name] = int(failures)
+            return word.decode(), int(milliseconds) / 1000, last_error.decode()
 
-        def ask(client: "Redis") -> None:
-            arguments = (rules.failure_threshold, int(rules.open_s * 1000), int(TRIAL_LEASE_S * 1000))
-            try:
-                answer.append(
-                    client.eval(_SCRIPT, 1, f"wrm:breaker:{rules.name}", step, token, *map(str, arguments), error)
-                )
-            except Exception as problem:  # noqa: BLE001 - whatever the optional part does, the run goes on
-                problems.append(type(problem).__name__)  # its text may quote REDIS_URL
-
-        try:
-            client = self._client = self._client or self._connect()
-        except (ImportError, ValueError) as problem:
-            return None, f"{type(problem).__name__}, is the `redis` extra installed?"
-        thread = threading.Thread(target=ask, args=(client,), name="breaker-redis", daemon=True)
-        thread.start()
-        thread.join(self.DEADLINE_S)
-        if answer:
-            return answer[0], ""
-        return None, problems[0] if problems else f"no answer within {self.DEADLINE_S} s"
-
-    def _connect(self) -> "Redis":
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
-
-        return Redis.from_url(
-            self._url,
-            decode_responses=True,
-            socket_connect_timeout=self.DEADLINE_S / 2,
-            socket_timeout=self.DEADLINE_S / 2,
-            retry=Retry(NoBackoff(), 0),
-        )
+        reply = self._redis.ask(ask)
+        if reply is None:
+            self._closed_until.clear()
+        return reply
 
 
 class CircuitBreaker:

@@ -95,6 +95,32 @@ def _pseudonym_key(value: SecretStr) -> SecretStr:
     return value
 
 
+def _vault_url(value: str) -> str:
+    if not is_secure_or_loopback(value):
+        raise ValueError("must be an https:// address, or http:// on localhost, 127.0.0.1 or [::1]")
+    return value.rstrip("/")
+
+
+def _mount(value: str) -> str:
+    if not value.strip("/"):
+        raise ValueError("must name the mount point of a KV version 2 engine, such as secret")
+    return value.strip("/")
+
+
+def _file(value: Path) -> Path:
+    if not value.is_file():
+        raise ValueError("must be a file that exists")
+    return value
+
+
+def _quiet_hours(value: str) -> str:
+    if not re.fullmatch(r"([01]\d|2[0-3])-([01]\d|2[0-3])", value):
+        raise ValueError("must be two hours of Wrocław's local time such as 22-06")
+    if value[:2] == value[3:]:
+        raise ValueError("must end at another hour than it begins")
+    return value
+
+
 def _redis_url(value: str) -> str:
     if not value.startswith(("redis://", "rediss://", "unix://")):
         raise ValueError("must start with redis://, rediss:// or unix://")
@@ -106,6 +132,10 @@ def _blank_is_unset(value: object) -> object:
 
 
 OptionalSecret = Annotated[SecretStr | None, BeforeValidator(_blank_is_unset)]
+# Of a default it is known: looking at it would import Dagster, which takes half a second.
+Cron = Annotated[str, AfterValidator(_cron)]
+OptionalText = Annotated[str | None, BeforeValidator(_blank_is_unset)]
+OptionalPath = Annotated[Path | None, BeforeValidator(_blank_is_unset)]
 
 
 class Settings(BaseSettings):
@@ -125,9 +155,17 @@ class Settings(BaseSettings):
     wrm_stations_s3_prefix: Annotated[str, AfterValidator(_prefix)] = "bike-data/gen_info/"
 
     vault_enabled: bool = False
-    vault_addr: str | None = None
-    vault_role_id: str | None = None
+    vault_addr: Annotated[Annotated[str, AfterValidator(_vault_url)] | None, BeforeValidator(_blank_is_unset)] = None
+    vault_namespace: OptionalText = None
+    vault_mount: Annotated[str, AfterValidator(_mount)] = "secret"
+    vault_cacert: Annotated[Annotated[Path, AfterValidator(_file)] | None, BeforeValidator(_blank_is_unset)] = None
+    vault_timeout_s: Annotated[float, Field(gt=0, le=60)] = 3.0
+    vault_token: OptionalSecret = None
+    vault_role_id: OptionalText = None
     vault_secret_id: OptionalSecret = None
+    vault_role_id_file: OptionalPath = None
+    vault_secret_id_file: OptionalPath = None
+    vault_wrapped_secret_id_file: OptionalPath = None
 
     redis_url: Annotated[
         Annotated[SecretStr, AfterValidator(lambda v: SecretStr(_redis_url(v.get_secret_value())))] | None,
@@ -138,11 +176,14 @@ class Settings(BaseSettings):
     wrm_feed_url: Annotated[str, AfterValidator(_feed_url)] = DEFAULT_FEED_URL
     wrm_feed_contact: str = ""
     wrm_feed_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
-    wrm_poll_cron: Annotated[str, AfterValidator(_cron)] = "*/5 * * * *"
-    wrm_reconcile_cron: Annotated[str, AfterValidator(_cron)] = "17 3 * * *"
-    wrm_redrive_cron: Annotated[str, AfterValidator(_cron)] = "37 4 * * *"
-    wrm_quality_cron: Annotated[str, AfterValidator(_cron)] = "47 1 * * *"
+    wrm_poll_cron: Cron = Field("*/5 * * * *", validate_default=False)
+    wrm_reconcile_cron: Cron = Field("17 3 * * *", validate_default=False)
+    wrm_redrive_cron: Cron = Field("37 4 * * *", validate_default=False)
+    wrm_quality_cron: Cron = Field("47 1 * * *", validate_default=False)
     wrm_public_url: Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)] = (
+        None
+    )
+    wrm_dagster_url: Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)] = (
         None
     )
     wrm_contracts_dir: Annotated[
@@ -153,6 +194,28 @@ class Settings(BaseSettings):
     wrm_pseudonym_key: Annotated[
         Annotated[SecretStr, AfterValidator(_pseudonym_key)] | None, BeforeValidator(_blank_is_unset)
     ] = None
+    wrm_cache: Annotated[Literal["redis", "filesystem", "none"] | None, BeforeValidator(_blank_is_unset)] = None
+    wrm_cache_dir: Path = LOCAL_DIRECTORY / "cache"
+    wrm_cache_max_mb: Annotated[int, Field(ge=1, le=1_000_000)] = 128
+    wrm_pushgateway_url: Annotated[
+        Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)
+    ] = None
+    wrm_alert_urls: OptionalSecret = None
+    wrm_alert_quiet_hours: Annotated[
+        Annotated[str, AfterValidator(_quiet_hours)] | None, BeforeValidator(_blank_is_unset)
+    ] = None
+    wrm_alert_max_per_hour: Annotated[int, Field(ge=1, le=1000)] = 10
+    wrm_log_format: Annotated[Literal["json", "console"] | None, BeforeValidator(_blank_is_unset)] = None
+    wrm_log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    wrm_lineage: bool = True
+    openlineage_url: Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)] = (
+        None
+    )
+    openlineage_api_key: OptionalSecret = None
+    otel_exporter_otlp_endpoint: Annotated[
+        Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)
+    ] = None
+    otel_service_name: str = "wrm_pipeline"
     wrm_s3_timeout_s: Annotated[float, Field(gt=0, le=300)] = 20.0
     wrm_s3_retry_budget_s: Annotated[float, Field(gt=0, le=3600)] = 30.0
     wrm_s3_concurrency: Annotated[int, Field(ge=1, le=64)] = 16
@@ -171,6 +234,17 @@ class Settings(BaseSettings):
         """Whom the feed's owner can write to: `WRM_FEED_CONTACT`, else root at this host, as an unset mailer would."""
         return self.wrm_feed_contact.strip() or f"root@{socket.gethostname()}"
 
+    def vault_path(self, part: str) -> str:
+        """Return where a part of the secrets lies in Vault, without the mount point."""
+        return f"bike-data-flow/{self.wrm_env}/{part}"
+
+    def _nowhere(self, names: list[str], part: str) -> str:
+        place = f"{self.vault_mount}/{self.vault_path(part)}"
+        return (
+            f"{', '.join(map(str.upper, names))} not set, and not in Vault at {self.vault_addr}, path {place}. Write "
+            f"it with `wrm secrets put {part} {names[0]}` or set the variable; `wrm secrets check` shows where each is."
+        )
+
     def require_pseudonym_key(self) -> bytes:
         """Return the key that bike ids in the marts are made unrecognisable with.
 
@@ -178,6 +252,8 @@ class Settings(BaseSettings):
             SettingsError: it is not set.
         """
         if self.wrm_pseudonym_key is None:
+            if self.vault_enabled:
+                raise SettingsError(self._nowhere(["wrm_pseudonym_key"], "privacy"))
             raise SettingsError(
                 "WRM_PSEUDONYM_KEY not set. No bike id is published: the marts need a key to replace them with. Make "
                 "one with `openssl rand -hex 32`, put it in .env and keep it; `wrm up` and `wrm run` make their own."
@@ -190,20 +266,16 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: naming each variable that is not set.
         """
-        if self.vault_enabled:
-            raise SettingsError(
-                "VAULT_ENABLED is true, but this version reads secrets from the environment, .env or "
-                "WRM_SECRETS_DIR only. Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID and "
-                "S3_SECRET_ACCESS_KEY in one of these."
-            )
         endpoint, bucket = self.s3_endpoint_url, self.bucket_name
         key_id, secret = self.s3_access_key_id, self.s3_secret_access_key
         if endpoint is None or bucket is None or key_id is None or secret is None:
             names = ("s3_endpoint_url", "s3_access_key_id", "s3_secret_access_key", "bucket_name")
-            missing = [name.upper() for name in names if getattr(self, name) is None]
+            missing = [name for name in names if getattr(self, name) is None]
+            if self.vault_enabled:
+                raise SettingsError(self._nowhere(missing, "storage"))
             raise SettingsError(
-                f"{', '.join(missing)} not set. Set the variable, or put it in .env (see .env.example); "
-                "for a store on this machine use `wrm up`."
+                f"{', '.join(map(str.upper, missing))} not set. Set the variable, or put it in .env (see "
+                ".env.example); for a store on this machine use `wrm up`."
             )
         return StoreSettings(
             endpoint_url=endpoint,

@@ -62,7 +62,7 @@ def is_free(port: int) -> bool:
     return True
 
 
-class _LocalServer(ABC):
+class LocalServer(ABC):
     """One child process that owns one directory: started, awaited, stopped or killed, and started again."""
 
     name: str
@@ -189,7 +189,7 @@ class _LocalServer(ABC):
                     pause.wait(_POLL_S)
 
 
-class LocalStore(_LocalServer):
+class LocalStore(LocalServer):
     """A SeaweedFS S3 server (`weed mini`) with one bucket; what is stored stays in `directory` for the next start.
 
     Args:
@@ -291,7 +291,7 @@ class LocalStore(_LocalServer):
             Path(f"/tmp/seaweedfs-{name}-grpc-{port + _GRPC_OFFSET}.sock").unlink(missing_ok=True)  # noqa: S108
 
 
-class LocalRedis(_LocalServer):
+class LocalRedis(LocalServer):
     """A Redis server that keeps everything in memory.
 
     Args:

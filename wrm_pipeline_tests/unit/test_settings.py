@@ -122,7 +122,23 @@ WRONG = [
     ("BUCKET_NAME", "My_Bucket", "must be a bucket name"),
     ("BUCKET_NAME", "ab", "must be a bucket name"),
     ("WRM_STATIONS_S3_PREFIX", "a/../b", "must not contain '..'"),
+    ("OPENLINEAGE_URL", "collector", "must be an address such as https://"),
+    ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4318", "must be an address such as https://"),
+    ("VAULT_ADDR", "http://vault.example", "must be an https:// address, or http:// on localhost"),
+    ("VAULT_CACERT", "no-such-file.pem", "must be a file that exists"),
     ("VAULT_ENABLED", "perhaps", "boolean"),
+    ("VAULT_MOUNT", "/", "must name the mount point"),
+    ("VAULT_TIMEOUT_S", "0", "greater than 0"),
+    ("WRM_ALERT_MAX_PER_HOUR", "0", "greater than or equal to 1"),
+    ("WRM_ALERT_QUIET_HOURS", "22:00-06:00", "must be two hours of Wrocław's local time such as 22-06"),
+    ("WRM_ALERT_QUIET_HOURS", "24-06", "must be two hours of Wrocław's local time such as 22-06"),
+    ("WRM_ALERT_QUIET_HOURS", "08-08", "must end at another hour than it begins"),
+    ("WRM_CACHE", "disk", "'redis', 'filesystem' or 'none'"),
+    ("WRM_CACHE_MAX_MB", "0", "greater than or equal to 1"),
+    ("WRM_DAGSTER_URL", "dagster.example.org", "must be an address such as https://"),
+    ("WRM_LOG_FORMAT", "xml", "'json' or 'console'"),
+    ("WRM_LOG_LEVEL", "LOUD", "'DEBUG', 'INFO', 'WARNING' or 'ERROR'"),
+    ("WRM_PUSHGATEWAY_URL", "127.0.0.1:9091", "must be an address such as https://"),
     ("WRM_ENV", "prod", "'development', 'staging' or 'production'"),
     ("WRM_FEED_URL", "http://feed.example", "must be an https:// address"),
     ("WRM_FEED_URL", "file:///etc/passwd", "must be an https:// address"),
@@ -318,10 +334,13 @@ def test_each_missing_store_setting_is_named_and_no_other(missing: set[str]) -> 
     assert SECRET not in str(caught.value)
 
 
-def test_vault_switched_on_is_an_error_that_says_what_to_do(env: pytest.MonkeyPatch) -> None:
+def test_with_vault_a_missing_secret_is_an_error_that_names_the_path_in_vault(env: pytest.MonkeyPatch) -> None:
     set_all(env, {**STORE, "VAULT_ENABLED": "true"})
+    assert load_settings().require_store().bucket == STORE["BUCKET_NAME"]
 
-    with pytest.raises(SettingsError, match="Set VAULT_ENABLED=false and give S3_ACCESS_KEY_ID"):
+    env.delenv("S3_ACCESS_KEY_ID")
+
+    with pytest.raises(SettingsError, match=r"S3_ACCESS_KEY_ID.*secret/bike-data-flow/development/storage"):
         load_settings().require_store()
 
 

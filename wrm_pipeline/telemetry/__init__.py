@@ -1,0 +1,1 @@
+"""What a run tells about itself: log lines, spans and figures; none of it decides what the run does."""
