@@ -199,7 +199,9 @@ def write_letter(store: ObjectStore, keys: LakeKeys, letter: DeadLetter) -> str:
 
 def store_letter(store: ObjectStore, keys: LakeKeys, letter: DeadLetter) -> None:
     """Store a letter as it is, in the place of an earlier one."""
-    store.put(keys.dead_letter(letter.partition, letter.id), as_json(letter), content_type=_JSON)
+    store.put(
+        keys.dead_letter(letter.partition, letter.id), as_json(letter), content_type=_JSON, read_again_by="listing"
+    )
 
 
 def as_json(document: BaseModel) -> bytes:
@@ -213,14 +215,15 @@ def write_letters(store: ObjectStore, keys: LakeKeys, letters: Sequence[DeadLett
         return list(pool.map(lambda letter: write_letter(store, keys, letter), letters))
 
 
-def read_letter(store: ObjectStore, key: str) -> DeadLetter:
-    """Read one letter, of this version of the envelope or the one before.
+def read_letter(store: ObjectStore, what: str | ObjectInfo) -> DeadLetter:
+    """Read one letter, given as `ObjectStore.get` takes it, of this version of the envelope or the one before.
 
     Raises:
         UnreadableLetterError: the object is damaged, or no envelope of a known version.
     """
+    key = what if isinstance(what, str) else what.key
     try:
-        document = json.loads(store.get(key).body)
+        document = json.loads(store.get(what).body)
         if isinstance(document, dict) and document.get("schema_version") == 1:
             document = _from_version_1(document)
         # As JSON once more: strict JSON types, dates as texts, are what an envelope is checked for.
@@ -263,21 +266,21 @@ def days_of_letters(store: ObjectStore, keys: LakeKeys) -> list[dt.date]:
 
 
 def read_letters(
-    store: ObjectStore, keys: LakeKeys, day: dt.date, of: Iterable[str] | None = None
+    store: ObjectStore, keys: LakeKeys, day: dt.date, of: Iterable[ObjectInfo] | None = None
 ) -> tuple[list[DeadLetter], list[str]]:
-    """Read a day's letters, or those with the keys `of`, some at a time.
+    """Read a day's letters, or those of it that `of` has just listed, some at a time.
 
     Return them, and why each that cannot be read cannot.
     """
 
-    def read(key: str) -> DeadLetter | str:
+    def read(info: ObjectInfo) -> DeadLetter | str:
         try:
-            return read_letter(store, key)
+            return read_letter(store, info)
         except UnreadableLetterError as error:
             return str(error)
 
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="dead-letters") as pool:
-        found = list(pool.map(read, list_letters(store, keys, day) if of is None else of))
+        found = list(pool.map(read, letter_listing(store, keys, day) if of is None else of))
     return [x for x in found if isinstance(x, DeadLetter)], [x for x in found if isinstance(x, str)]
 
 

@@ -15,6 +15,7 @@
     marts/{table}/{table}.parquet
     state/{table}/dt=YYYY-MM-DD/{table}.parquet, state/index.json
     site/...
+    lineage/dt=YYYY-MM-DD/{run_id}.json
     doctor/probe-{token}
 
 All dates and times are UTC, but for `date=`, which is of the city's clock. Older deployments put a timestamp into the
@@ -187,6 +188,14 @@ class LakeKeys:
     def site_root(self) -> str:
         """The prefix of the site."""
         return f"{self.prefix}site/"
+
+    def lineage_day(self, day: date) -> str:
+        """The prefix of the lineage of the runs that began on a day."""
+        return f"{self.prefix}lineage/dt={day.isoformat()}/"
+
+    def lineage(self, day: date, run_id: str) -> str:
+        """The key of the lineage of one run, by the UTC day on which it began."""
+        return f"{self.lineage_day(day)}{run_id}.json"
 
     @property
     def doctor_root(self) -> str:

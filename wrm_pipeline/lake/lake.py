@@ -55,7 +55,7 @@ class Lake:
         """Read a day of a layer; None when there is none, or when it is damaged and must be built anew."""
         key = self.keys.layer_object(layer, day)
         try:
-            stored = self.store.get(key)
+            stored = self.store.get_again(key)
             rows, manifest = decode(stored.body, schema)
         except ObjectNotFound:
             return None
@@ -71,7 +71,7 @@ class Lake:
     def put_day(self, body: bytes, manifest: Manifest) -> ObjectInfo:
         """Write the encoded bytes of a day."""
         key = self.keys.layer_object(manifest.layer, manifest.day)
-        return self.store.put(key, body, content_type=PARQUET, metadata=object_metadata(manifest))
+        return self.store.put(key, body, content_type=PARQUET, metadata=object_metadata(manifest), read_again_by="key")
 
     def legacy_objects(self, layer: Layer, day: dt.date) -> list[StoredObject]:
         """Read the objects that older deployments left for a day, in the order of their keys."""

@@ -5,6 +5,7 @@ Nothing here knows what is stored. One retry layer (`wrm_pipeline.resilience`); 
 
 import base64
 import hashlib
+import itertools
 import re
 import ssl
 import threading
@@ -15,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import boto3
 import botocore.session
@@ -36,6 +37,8 @@ from wrm_pipeline.settings import StoreSettings
 
 if TYPE_CHECKING:
     from mypy_boto3_s3 import S3Client
+
+    from wrm_pipeline.cache.objects import ObjectCache
 
 T = TypeVar("T")
 Folders = list[str]  # named here, because inside the class `list` is its method
@@ -221,6 +224,7 @@ class ObjectStore:
         settings: where the store is, and how patient to be.
         reload_credentials: called once when the store does not know the access key, for a key that was rotated.
         breaker: stops asking a store that keeps failing; None for no breaker.
+        cache: for bodies; what comes from it is what the store says, at that moment, that it has.
         policy: how often to retry; default: 5 attempts within `settings.retry_budget_s`.
     """
 
@@ -230,6 +234,7 @@ class ObjectStore:
         *,
         reload_credentials: Callable[[], StoreSettings] | None = None,
         breaker: CircuitBreaker | None = None,
+        cache: "ObjectCache | None" = None,
         policy: RetryPolicy | None = None,
     ) -> None:
         self.bucket = settings.bucket
@@ -238,7 +243,8 @@ class ObjectStore:
         self.traffic = Traffic()
         self._settings = settings
         self._reload_credentials = reload_credentials
-        self._breaker = breaker
+        self.breaker = breaker
+        self._cache = cache
         self._policy = policy or RetryPolicy(budget_s=settings.retry_budget_s)
         self._lock = threading.Lock()
         self._client = build_client(settings)
@@ -307,14 +313,55 @@ class ObjectStore:
         except ObjectNotFound:
             return None
 
-    def get(self, key: str) -> StoredObject:
+    def get(self, what: str | ObjectInfo) -> StoredObject:
         """Read an object and verify its bytes.
+
+        Args:
+            what: a key, or an object as the store has just described it: its bytes may then come from the cache, and
+                are kept there.
 
         Raises:
             ObjectNotFound: there is none.
             CorruptObject: the bytes do not match their checksum, twice.
         """
+        if isinstance(what, str):
+            return self._get(what)
+        cached = self._cached([what])
+        return cached[what.key] if cached else self._kept(self._get(what.key))
 
+    def get_again(self, key: str) -> StoredObject:
+        """Read an object that is read again and again, and is large: a HEAD comes first when the cache may have it.
+
+        Raises:
+            ObjectNotFound: there is none.
+            CorruptObject: the bytes do not match their checksum, twice.
+        """
+        if self._cache is not None and self._cache.knows(self._address(key)):
+            info = self.head(key)
+            if info is not None:
+                return self._cached([info]).get(key) or self._kept(self._get(key), by_key=True)
+        return self._kept(self._get(key), by_key=True)
+
+    def _address(self, key: str) -> str:
+        return f"{self.endpoint_url}/{self.bucket}/{key}"
+
+    def _cached(self, wanted: Iterable[str | ObjectInfo]) -> Mapping[str, StoredObject]:
+        """Return, by key, the described objects that the cache has as they are now."""
+        infos = [each for each in wanted if isinstance(each, ObjectInfo)]
+        if self._cache is None or not infos:
+            return {}
+        bodies = self._cache.find_many([(self._address(info.key), info.etag) for info in infos])
+        return {
+            info.key: StoredObject(info, body) for info, body in zip(infos, bodies, strict=True) if body is not None
+        }
+
+    def _kept(self, stored: StoredObject, *, by_key: bool = False, shared: bool = True) -> StoredObject:
+        if self._cache is not None:
+            address = self._address(stored.info.key)
+            self._cache.keep(address, stored.info.etag, stored.body, by_address=by_key, shared=shared)
+        return stored
+
+    def _get(self, key: str) -> StoredObject:
         def attempt() -> StoredObject:
             self.traffic.add("get")
             with self._explained("GET", key):
@@ -328,28 +375,41 @@ class ObjectStore:
 
         return self._call("GET", key, attempt)
 
-    def get_many(self, keys: Iterable[str]) -> Iterator[StoredObject]:
-        """Yield objects in the order of their keys, read concurrently.
+    def get_many(self, wanted: Iterable[str | ObjectInfo]) -> Iterator[StoredObject]:
+        """Yield objects in the order given, read concurrently; for what is described instead of named, see `get`.
 
         At most `concurrency` requests run, and at most twice as many objects are held. The first error cancels the
-        rest.
+        rest. What is described is kept in memory only: no other process reads many objects at once again soon.
 
         Raises:
             ObjectNotFound: there is none.
             CorruptObject: the bytes do not match their checksum, twice.
         """
         ahead = 2 * self._settings.concurrency
-        waiting: deque[Future[StoredObject]] = deque()
+        waiting: deque[StoredObject | Future[StoredObject]] = deque()
+
+        def read(what: str | ObjectInfo) -> StoredObject:
+            return self._get(what) if isinstance(what, str) else self._kept(self._get(what.key), shared=False)
+
+        def next_one() -> StoredObject:
+            first = waiting.popleft()
+            return first if isinstance(first, StoredObject) else first.result()
+
         try:
-            for key in keys:
-                if len(waiting) == ahead:
-                    yield waiting.popleft().result()
-                waiting.append(self._pool.submit(self.get, key))
+            rest = iter(wanted)
+            while batch := list(itertools.islice(rest, ahead)):
+                cached = self._cached(batch)
+                for what in batch:
+                    if len(waiting) == ahead:
+                        yield next_one()
+                    stored = cached.get(what.key) if isinstance(what, ObjectInfo) else None
+                    waiting.append(stored or self._pool.submit(read, what))
             while waiting:
-                yield waiting.popleft().result()
+                yield next_one()
         finally:
-            for future in waiting:
-                future.cancel()
+            for each in waiting:
+                if isinstance(each, Future):
+                    each.cancel()
 
     def put(
         self,
@@ -359,6 +419,7 @@ class ObjectStore:
         content_type: str,
         metadata: Mapping[str, str] | None = None,
         only_if_absent: bool = False,
+        read_again_by: Literal["listing", "key"] | None = None,
     ) -> ObjectInfo:
         """Store an object in one request; its sha256 becomes part of its metadata.
 
@@ -369,10 +430,20 @@ class ObjectStore:
             metadata: ASCII names and values.
             only_if_absent: do not replace an object. Stores that cannot do this in one step are asked first, so two
                 writers at the same moment can both succeed there: the last one wins.
+            read_again_by: keep the bytes in the cache for readers that come from a listing, see `get`, or with the
+                key alone, see `get_again`.
 
         Raises:
             KeyExists: `only_if_absent`, and there is an object with other bytes.
         """
+        info = self._put(key, body, content_type, metadata or {}, only_if_absent=only_if_absent)
+        if read_again_by is not None:
+            self._kept(StoredObject(info, body), by_key=read_again_by == "key")
+        return info
+
+    def _put(
+        self, key: str, body: bytes, content_type: str, metadata: Mapping[str, str], *, only_if_absent: bool
+    ) -> ObjectInfo:
         sha256 = hashlib.sha256(body).hexdigest()
         arguments: dict[str, Any] = {
             "Bucket": self.bucket,
@@ -380,7 +451,7 @@ class ObjectStore:
             "Body": body,
             "ContentType": content_type,
             "ContentMD5": base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode(),
-            "Metadata": {**(metadata or {}), SHA256_KEY: sha256},
+            "Metadata": {**metadata, SHA256_KEY: sha256},
         }
 
         def attempt(**condition: Any) -> ObjectInfo:
@@ -425,7 +496,7 @@ class ObjectStore:
                 what=f"{operation} {self.uri(key)}",
                 policy=self._policy,
                 classify=_classify,
-                breaker=self._breaker,
+                breaker=self.breaker,
                 retry_after=_retry_after,
                 on_retry=lambda: self.traffic.add(retries=1),
                 renew_credentials=lambda: self._renew_credentials(client),

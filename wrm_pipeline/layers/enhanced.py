@@ -24,6 +24,7 @@ from wrm_pipeline.layers.legacy import OlderDay, read_older_deployment, row_as_j
 from wrm_pipeline.layers.letters import letters_for
 from wrm_pipeline.layers.processed import Draft, drafts, store_draft
 from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance, RawKeepsChangingError
+from wrm_pipeline.telemetry.traces import span
 from wrm_pipeline.transform.enhance import Enhanced, enhance
 from wrm_pipeline.transform.schema import ENHANCED
 
@@ -81,18 +82,22 @@ def _store(
     `earlier` are letters of passes before this one.
     """
     upstream = processed.manifest
-    found = enhance(processed.rows, upstream.day, contract)
+    with span("validate", rows=processed.rows.num_rows) as validating:
+        found = enhance(processed.rows, upstream.day, contract)
+        validating.add(dead=found.rejected.size)
     broken = _by_source(found, [source.kept for source in upstream.sources])
     manifest = _manifest(upstream, contract, [len(positions) for positions in broken])
     letters: list[DeadLetter] = []
     if found.rejected.size:
         rejects, sha256 = _rejects(lake, feed_format, processed, found, broken, manifest)
         letters = _write(lake, contract, manifest, provenance, rejects, sha256)
-    with ThreadPoolExecutor(1, thread_name_prefix="processed") as pool:
-        storing = pool.submit(store_draft, lake, processed)
-        body = encode(found.rows, manifest)
-    storing.result()  # an error here leaves enhanced as it was
-    info = lake.put_day(body, manifest)
+    with span("write", rows=found.rows.num_rows) as writing:
+        with ThreadPoolExecutor(1, thread_name_prefix="processed") as pool:
+            storing = pool.submit(store_draft, lake, processed)
+            body = encode(found.rows, manifest)
+        storing.result()  # an error here leaves enhanced as it was
+        info = lake.put_day(body, manifest)
+        writing.add(bytes=len(body))
     written = {letter.id: letter for letter in (*earlier, *processed.letters, *letters)}
     return BuiltDay(found.rows, manifest, info, processed.build, processed.read, tuple(written.values()))
 

@@ -113,7 +113,7 @@ class MartIndex:
 def read_index(lake: Lake, code: str) -> MartIndex:
     """Read the index. One of other code, and a damaged one, count as none: all is made again."""
     try:
-        index = MartIndex.from_json(lake.store.get(lake.keys.mart_index).body)
+        index = MartIndex.from_json(lake.store.get_again(lake.keys.mart_index).body)
     except (ObjectNotFound, CorruptObject, ValueError, KeyError, TypeError):
         return MartIndex(code)
     return index if index.code == code else MartIndex(code)
@@ -121,7 +121,7 @@ def read_index(lake: Lake, code: str) -> MartIndex:
 
 def write_index(lake: Lake, index: MartIndex) -> None:
     """Write the index, with one PUT."""
-    lake.store.put(lake.keys.mart_index, index.as_json(), content_type="application/json")
+    lake.store.put(lake.keys.mart_index, index.as_json(), content_type="application/json", read_again_by="key")
 
 
 def _plain(entry: IndexedDay) -> dict[str, Any]:

@@ -11,10 +11,11 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextvars import copy_context
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -23,6 +24,7 @@ from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.lake.day_object import parquet_bytes
 from wrm_pipeline.lake.keys import Layer, day_of
 from wrm_pipeline.lake.lake import PARQUET, Lake, StoredDay
+from wrm_pipeline.lake.object_store import ObjectInfo
 from wrm_pipeline.layers.mart_index import IndexedDay, MartIndex, Stored, read_index, write_index
 from wrm_pipeline.layers.report import LayerError
 from wrm_pipeline.layers.trust import MissingDayError, UntrustedDayError, require_trusted
@@ -38,6 +40,7 @@ from wrm_pipeline.marts.engine import (
     whole_tables,
 )
 from wrm_pipeline.settings import Settings
+from wrm_pipeline.telemetry.traces import span
 from wrm_pipeline.transform.schema import ENHANCED
 
 if TYPE_CHECKING:
@@ -174,7 +177,9 @@ class _Build:
         self.enhanced = self._days_of_enhanced()
         roots = (lake.keys.marts_root, lake.keys.state_root)
         # What lies there, and of it what is as the index has it.
-        self.lying = {info.key: info.etag for root in roots for info in lake.store.list(root)}
+        with span("list") as listed:
+            self.lying = {info.key: info.etag for root in roots for info in lake.store.list(root)}
+            listed.add(objects=len(self.lying))
         self.whole = {key for key, each in index.objects(lake.keys).items() if self.lying.get(key) == each.etag}
 
     def run(self, path: Path, progress: Progress) -> None:
@@ -187,8 +192,10 @@ class _Build:
             if not is_copy:
                 self._fill(draft)
             changed = self._days(draft, newest, stale, judged, progress)
-            self._local_days(draft, changed)
-            self._whole_tables(draft)
+            with span("local days"):
+                self._local_days(draft, changed)
+            with span("whole tables"):
+                self._whole_tables(draft)
             self.index.tables_code = _tables_code()
             write_index(self.lake, self.index)
             pattern = f"{self.lake.keys.layer_root(Layer.ENHANCED)}*/all_enhanced.parquet"
@@ -258,7 +265,8 @@ class _Build:
     def _trusted(self, day: dt.date) -> StoredDay | None:
         """Return a day that passes its checks; of another one, remember why it does not."""
         try:
-            stored = require_trusted(self.lake, self.contracts, day)
+            with span("validate"):
+                stored = require_trusted(self.lake, self.contracts, day)
         except UntrustedDayError as error:
             self.refused[day] = str(error)
             return None
@@ -287,7 +295,7 @@ class _Build:
                     continue
                 while ahead and len(judging) < _AHEAD:
                     following = ahead.popleft()
-                    judging[following] = judge.submit(self._trusted, following)
+                    judging[following] = judge.submit(copy_context().run, self._trusted, following)
                 waiting = judging.pop(day, None)
                 stored = judged if is_newest and judged else waiting.result() if waiting else self._trusted(day)
                 if stored is None:
@@ -332,32 +340,40 @@ class _Build:
     ) -> tuple[IndexedDay, dict[str, pa.Table]]:
         """Compute and store a day's tables; return its entry in the index, and its states."""
         day = stored.manifest.day
-        stored = self._load(stored)
+        with span("get", rows=stored.rows.num_rows):
+            stored = self._load(stored)
         self.days_connection.register("source", _sources(stored))
         try:
-            tables = day_tables(
-                self.days_connection, day, interval_s=self.interval_s, previous=previous, is_newest=is_newest
-            )
+            with span("compute") as computing:
+                tables = day_tables(
+                    self.days_connection, day, interval_s=self.interval_s, previous=previous, is_newest=is_newest
+                )
+                computing.add(rows=sum(rows.num_rows for rows in tables.values()))
         finally:
             self.days_connection.unregister("source")
         entry = self.index.days.get(day)
         known = entry.objects if entry is not None else {}
+        handed_on = {mart.name for mart in states()}
 
         def put(name: str) -> Stored:
-            return self._put(self._day_key(name, day), tables[name], known.get(name))
+            # The next run, and the whole tables, begin with the newest states.
+            read_again = is_newest and name in handed_on
+            return self._put(self._day_key(name, day), tables[name], known.get(name), read_again=read_again)
 
-        objects = dict(zip(tables, self.pool.map(put, tables), strict=True))
+        with span("write") as writing:
+            objects = dict(zip(tables, self.pool.map(put, tables), strict=True))
+            writing.add(objects=len(objects), bytes=sum(each.size for each in objects.values()))
         with draft.together():
             for name, rows in tables.items():
                 if catalogue()[name].grain is Grain.DAY:
                     draft.put(catalogue()[name], rows, day=day)
-        states_after = {mart.name: tables[mart.name] for mart in states()}
+        states_after = {name: tables[name] for name in sorted(handed_on)}
         newest_snapshot = self.days_connection.execute("SELECT max(file_timestamp) FROM enhanced").fetchone()
         computed = IndexedDay(
             enhanced=stored.info.etag,
             given=given,
             is_newest=is_newest,
-            states=_digest(objects[name].sha256 for name in sorted(states_after)),
+            states=_digest(objects[name].sha256 for name in states_after),
             newest_snapshot_at=newest_snapshot[0] if newest_snapshot else None,
             objects=objects,
         )
@@ -385,11 +401,16 @@ class _Build:
 
     def _read_states(self, day: dt.date) -> dict[str, pa.Table]:
         """Read what a day handed on."""
-        keys = {mart.name: self._day_key(mart.name, day) for mart in states()}
-        bodies = self.pool.map(lambda key: self.lake.store.get(key).body, keys.values())
+        objects = self.index.days[day].objects
+        # The index has what the listing has, or what has just been written.
+        found = {
+            name: ObjectInfo(self._day_key(name, day), objects[name].size, objects[name].etag, None, {})
+            for name in (mart.name for mart in states())
+        }
+        bodies = self.pool.map(lambda info: self.lake.store.get(info).body, found.values())
         return {
             name: pq.ParquetFile(pa.BufferReader(body)).read().cast(catalogue()[name].schema)
-            for name, body in zip(keys, bodies, strict=True)
+            for name, body in zip(found, bodies, strict=True)
         }
 
     def _drop(self, draft: Draft, day: dt.date) -> None:
@@ -446,13 +467,14 @@ class _Build:
             for name, rows in tables.items():
                 draft.put(catalogue()[name], rows)
 
-    def _put(self, key: str, rows: pa.Table, known: Stored | None) -> Stored:
+    def _put(self, key: str, rows: pa.Table, known: Stored | None, *, read_again: bool = False) -> Stored:
         """Store a table's rows, unless the same bytes lie there."""
         body = parquet_bytes(rows, {})
         sha256 = hashlib.sha256(body).hexdigest()
         if known is not None and known.sha256 == sha256 and key in self.whole:
             return known
-        info = self.lake.store.put(key, body, content_type=PARQUET)
+        by: Literal["listing"] | None = "listing" if read_again else None
+        info = self.lake.store.put(key, body, content_type=PARQUET, read_again_by=by)
         stored = Stored(info.etag, sha256, rows.num_rows, len(body))
         self.whole.add(key)
         table = key.rpartition("/")[2].removesuffix(".parquet")

@@ -21,6 +21,7 @@ from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import ObjectInfo
 from wrm_pipeline.layers.letters import letters_for
 from wrm_pipeline.layers.report import Build, BuiltDay, NoRawDataError, Provenance, RawKeepsChangingError
+from wrm_pipeline.telemetry.traces import span
 from wrm_pipeline.transform.schema import PROCESSED
 
 # Raise it whenever the same raw bytes give other rows or another file; a test compares with recorded results.
@@ -70,7 +71,8 @@ def build_processed_day(lake: Lake, feed_format: FeedFormat, day: dt.date, prove
 
 def store_draft(lake: Lake, draft: Draft) -> ObjectInfo:
     """Store a draft, unless it lies in the lake as it is."""
-    return draft.info or lake.write_day(draft.rows, draft.manifest)
+    with span("write", rows=draft.rows.num_rows):
+        return draft.info or lake.write_day(draft.rows, draft.manifest)
 
 
 def drafts(
@@ -89,7 +91,7 @@ def drafts(
     version = recorded_code_version(PROCESSED_CODE_VERSION, feed_format.contract.stamp)
     with ThreadPoolExecutor(1, thread_name_prefix="processed") as pool:
         reading = pool.submit(lake.read_day, Layer.PROCESSED, day, PROCESSED)
-        listing = lake.raw_listing(day)
+        listing = _list(lake, day)
     if not listing:
         raise NoRawDataError(
             f"There is no raw data for {day}: nothing lies under {lake.store.uri(lake.keys.raw_day(day))}. "
@@ -103,7 +105,7 @@ def drafts(
         if draft is None or draft.manifest.inputs() != listing_inputs(listing):
             draft = _extend(lake, feed_format, day, version, draft, listing, provenance)
         yield draft
-        listing = lake.raw_listing(day)
+        listing = _list(lake, day)
         if draft.manifest.inputs() == listing_inputs(listing):
             return
         if not _reusable(draft.manifest, version, listing):
@@ -112,6 +114,13 @@ def drafts(
         f"Raw objects of {day} were added or changed during each of {PASSES} passes; what was read is stored. "
         f"Check what writes to {lake.store.uri(lake.keys.raw_day(day))}."
     )
+
+
+def _list(lake: Lake, day: dt.date) -> list[ObjectInfo]:
+    with span("list") as listed:
+        listing = lake.raw_listing(day)
+        listed.add(objects=len(listing))
+    return listing
 
 
 def _reusable(manifest: Manifest, version: str, listing: Sequence[ObjectInfo]) -> bool:
@@ -158,18 +167,22 @@ def _read(lake: Lake, feed_format: FeedFormat, listing: Sequence[ObjectInfo]) ->
     unnamed: dict[str, Fault] = {}
 
     def snapshots() -> Iterator[Snapshot]:
-        for stored in lake.store.get_many([info.key for info in listing]):
-            key = stored.info.key
-            # The ETag of what was read, not of what was listed before.
-            etags[key] = stored.info.etag
-            sha256[key] = stored.sha256
-            time = snapshot_time(key)
-            if time is None:
-                unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")
-            else:
-                yield Snapshot(key, time, stored.body)
+        with span("get", beside=True, objects=len(listing)) as getting:
+            for stored in lake.store.get_many(listing):
+                getting.add(bytes=len(stored.body))
+                key = stored.info.key
+                # The ETag of what was read, not of what was listed before.
+                etags[key] = stored.info.etag
+                sha256[key] = stored.sha256
+                time = snapshot_time(key)
+                if time is None:
+                    unnamed[key] = Fault(PayloadFault.WRONG_KEY, "the key carries no time of a snapshot of its day")
+                else:
+                    yield Snapshot(key, time, stored.body)
 
-    parsed = feed_format.parse(snapshots())
+    with span("parse", objects=len(listing)) as parsing:
+        parsed = feed_format.parse(snapshots())
+        parsing.add(rows=parsed.rows.num_rows, rejects=len(parsed.rejects))
     faults = {**parsed.faults, **unnamed}
     tallies = {tally.source_key: tally for tally in parsed.tallies}
     sources = (

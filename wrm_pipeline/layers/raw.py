@@ -11,6 +11,7 @@ from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import KeyExists, ObjectInfo
 from wrm_pipeline.layers.letters import letters_for
 from wrm_pipeline.layers.report import LayerError, Provenance
+from wrm_pipeline.telemetry.traces import span
 
 RAW_CODE_VERSION = "1"
 _TEXT = "text/plain; charset=utf-8"
@@ -43,24 +44,26 @@ def keep_snapshot(
     Raises:
         NotASnapshotError: the bytes are no snapshot; they and a dead letter are stored before this is raised.
     """
-    fault = feed_format.inspect(body)
+    with span("validate", bytes=len(body)):
+        fault = feed_format.inspect(body)
     if fault is not None:
         raise set_aside(lake, feed_format, body, fault, fetched_at, provenance)
     sha256 = hashlib.sha256(body).hexdigest()
     today = fetched_at.astimezone(dt.UTC).date()
     newest = lake.newest_raw(today)
-    if newest is not None and newest.size == len(body) and lake.store.get(newest.key).body == body:
+    if newest is not None and newest.size == len(body) and lake.store.get(newest).body == body:
         return KeptSnapshot(newest, snapshot_time(newest.key) or fetched_at, sha256, len(body), duplicate=True)
     for offset in range(_SECONDS_TO_TRY):
         time = fetched_at.replace(microsecond=0) + dt.timedelta(seconds=offset)
         key = lake.keys.raw(time)
         # A look first, for stores that know no conditional PUT; the condition, for runs that look at the same time.
         taken = lake.store.head(key)
-        if taken is not None and taken.size == len(body) and lake.store.get(key).body == body:
+        if taken is not None and taken.size == len(body) and lake.store.get(taken).body == body:
             return KeptSnapshot(taken, time, sha256, len(body), duplicate=True)
         if taken is None:
             try:
-                info = lake.store.put(key, body, content_type=_TEXT, only_if_absent=True)
+                with span("write", bytes=len(body)):
+                    info = lake.store.put(key, body, content_type=_TEXT, only_if_absent=True, read_again_by="listing")
             except KeyExists:
                 continue
             return KeptSnapshot(info, time, sha256, len(body), duplicate=False)

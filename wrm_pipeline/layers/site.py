@@ -23,6 +23,7 @@ from wrm_pipeline.site.downloads import downloads
 from wrm_pipeline.site.export import LakeFacts, empty_database, export
 from wrm_pipeline.site.folder import write_folder
 from wrm_pipeline.site.pages import BuiltFrom, render_pages
+from wrm_pipeline.telemetry.traces import span
 from wrm_pipeline.transform.zone import LOCAL_ZONE
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def build_site(lake: Lake, contracts: Contracts, database: Path, folder: Path) -
         MartsError: the file cannot be used, and there is a site.
         SiteFolderError: the folder cannot be written.
     """
-    there = {info.key: info.etag for info in lake.store.list(lake.keys.site_root) if not info.key.endswith("/")}
+    with span("list"):
+        there = {info.key: info.etag for info in lake.store.list(lake.keys.site_root) if not info.key.endswith("/")}
     problem = ""
     try:
         connection = open_database(database)
@@ -104,7 +106,7 @@ def build_site(lake: Lake, contracts: Contracts, database: Path, folder: Path) -
         if there:
             raise
         connection, problem = empty_database(), str(error)
-    with connection:
+    with connection, span("render"):
         files, newest = _files(lake, contracts, connection)
     bodies = {f"{lake.keys.site_root}{path}": body for path, body in files.items()}
     changed = [key for key, body in bodies.items() if there.get(key) != _md5(body)]
@@ -114,9 +116,10 @@ def build_site(lake: Lake, contracts: Contracts, database: Path, folder: Path) -
         lake.store.put(key, bodies[key], content_type=CONTENT_TYPES[PurePosixPath(key).suffix])
 
     gone = sorted(there.keys() - bodies.keys())
-    _each(put, [key for key in changed if key not in pages])
-    _each(put, [key for key in changed if key in pages])
-    _each(lake.store.delete, gone)
+    with span("write", objects=len(changed), bytes=sum(len(bodies[key]) for key in changed)):
+        _each(put, [key for key in changed if key not in pages])
+        _each(put, [key for key in changed if key in pages])
+        _each(lake.store.delete, gone)
     try:
         copied = write_folder(files, folder)
     except OSError as error:

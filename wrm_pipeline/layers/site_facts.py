@@ -53,13 +53,13 @@ def _letters(lake: Lake) -> Columns | None:
     """Count what waits or was given up on by rule, over the newest 28 days; None when there is too much to read."""
     days = days_of_letters(lake.store, lake.keys)
     days = [day for day in days if day > days[-1] - dt.timedelta(days=_LETTER_DAYS)]
-    listed = {day: [info.key for info in letter_listing(lake.store, lake.keys, day)] for day in days}
+    listed = {day: list(letter_listing(lake.store, lake.keys, day)) for day in days}
     if sum(map(len, listed.values())) > _MOST_LETTERS:
         return None
     rows: Counter[str] = Counter()
     newest: dict[str, dt.date] = {}
-    for day, keys in listed.items():
-        letters, _ = read_letters(lake.store, lake.keys, day, keys)
+    for day, listing in listed.items():
+        letters, _ = read_letters(lake.store, lake.keys, day, listing)
         for letter in letters:
             if letter.status is not Status.REPROCESSED:
                 for record in letter.records:

@@ -145,7 +145,7 @@ def _open(lake: Lake, layer: Layer, day: dt.date) -> StoredDay:
     key = lake.keys.layer_object(layer, day)
     asset = f"wrm_stations_{layer}_data_all"
     try:
-        stored = lake.store.get(key)
+        stored = lake.store.get_again(key)
         rows, manifest = decode(stored.body, pq.read_schema(pa.BufferReader(stored.body)))
     except ObjectNotFound:
         raise MissingDayError(

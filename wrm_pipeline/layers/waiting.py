@@ -124,7 +124,7 @@ def scan(lake: Lake, versions: Versions, select: Select, days: Collection[dt.dat
             possible = (_mark(listing, None), _mark(listing, versions))
             if day not in interrupted and note.get(day.isoformat()) in possible:
                 continue
-            letters, unreadable = read_letters(lake.store, lake.keys, day, [info.key for info in listing])
+            letters, unreadable = read_letters(lake.store, lake.keys, day, listing)
             all_waiting = [letter for letter in letters if waits(letter, versions)]
             selected = [letter for letter in all_waiting if letter in select]
             # What was given up on waits again as soon as the versions change; what came back never does.

@@ -1,5 +1,7 @@
 """The feed as a resource: where it is, how it is fetched, and the format it speaks."""
 
+from typing import Any
+
 from dagster import ConfigurableResource, InitResourceContext
 from pydantic import Field, PrivateAttr
 
@@ -9,7 +11,8 @@ from wrm_pipeline.feed.bikesharemap import BikeShareMap
 from wrm_pipeline.feed.fetch import Payload, fetch
 from wrm_pipeline.resilience import CircuitBreaker
 from wrm_pipeline.resources.breakers import breaker_state
-from wrm_pipeline.settings import Settings, load_settings
+from wrm_pipeline.settings import Settings
+from wrm_pipeline.vault.run_settings import load_run_settings
 
 
 class FeedResource(ConfigurableResource["FeedResource"]):
@@ -22,7 +25,7 @@ class FeedResource(ConfigurableResource["FeedResource"]):
 
     def setup_for_execution(self, context: InitResourceContext) -> None:  # noqa: ARG002 - Dagster's signature
         """Read the settings."""
-        self._settings = load_settings(**({} if self.url is None else {"wrm_feed_url": self.url}))
+        self._settings = load_run_settings(**({} if self.url is None else dict[str, Any](wrm_feed_url=self.url)))
         self._breaker = CircuitBreaker("feed", state=breaker_state(self._settings))
 
     @property
