@@ -2,8 +2,17 @@
 
 from dagster import AssetSelection, define_asset_job, in_process_executor
 
+from wrm_pipeline.telemetry import logs, traces
+
 # Runs with one value of this tag wait for each other; dagster.yaml sets the limit.
 SERIAL_TAG = "wrm/serial"
+
+
+def run_tags(correlation_id: str | None) -> dict[str, str]:
+    """Return the tags by which a run's log lines and spans go on from what asked for it."""
+    tags = {logs.CORRELATION_TAG: correlation_id, traces.TRACEPARENT_TAG: traces.traceparent()}
+    return {name: value for name, value in tags.items() if value is not None}
+
 
 wrm_stations_ingest_job = define_asset_job(
     "wrm_stations_ingest_job",

@@ -2,15 +2,18 @@
 
 from dagster import OpExecutionContext, in_process_executor, job, op
 
-from wrm_pipeline.assets.common import clear_failures
+from wrm_pipeline.assets.common import step
 from wrm_pipeline.layers.cleanup import remove_superseded
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
 
 @op
-def remove_superseded_objects(context: OpExecutionContext, object_store: ObjectStoreResource) -> None:
+def remove_superseded_objects(
+    context: OpExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+) -> None:
     """Delete objects that older deployments left, once the fixed key holds the day."""
-    with clear_failures():
+    with step(context, metrics, object_store):
         removed = remove_superseded(object_store.lake)
     context.log.info("%d objects of older deployments removed", len(removed))
     context.add_output_metadata({"removed": len(removed), "keys": removed[:100]})

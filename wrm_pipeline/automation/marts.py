@@ -9,6 +9,7 @@ from dagster import (
     DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
+    EventLogRecord,
     RunRequest,
     RunsFilter,
     SensorEvaluationContext,
@@ -20,8 +21,9 @@ from dagster import (
 )
 
 from wrm_pipeline.assets.marts import MARTS_GROUP
-from wrm_pipeline.automation.jobs import SERIAL_TAG
+from wrm_pipeline.automation.jobs import SERIAL_TAG, run_tags
 from wrm_pipeline.contracts.vocabulary import ENHANCED
+from wrm_pipeline.telemetry import logs, traces
 
 # A run that waits or is at work will see what enhanced holds now, or be followed by one that does.
 _AT_WORK: Final = (
@@ -72,18 +74,24 @@ def decide(cursor: str | None, newest: int | None, at_work: int) -> Decision:
 def wrm_stations_marts_sensor(context: SensorEvaluationContext) -> SensorResult | SkipReason:
     """Ask the instance for enhanced's newest materialization and for runs at work: two small queries."""
     instance = context.instance
-    decision = decide(context.cursor, _newest_materialization(instance), _runs_at_work(instance))
-    if decision.storage_id is None:
+    enhanced = _newest_materialization(instance)
+    decision = decide(context.cursor, enhanced.storage_id if enhanced else None, _runs_at_work(instance))
+    if enhanced is None or decision.storage_id is None:
         return SkipReason(decision.reason)
+    run = instance.get_run_by_id(enhanced.run_id)
+    made_by = run.tags if run is not None else {}
+    with traces.tick("wrm_stations_marts_sensor", made_by.get(traces.TRACEPARENT_TAG)):
+        tags = run_tags(made_by.get(logs.CORRELATION_TAG))
     return SensorResult(
-        run_requests=[RunRequest(run_key=f"enhanced:{decision.storage_id}")], cursor=str(decision.storage_id)
+        run_requests=[RunRequest(run_key=f"enhanced:{decision.storage_id}", tags=tags)],
+        cursor=str(decision.storage_id),
     )
 
 
-def _newest_materialization(instance: DagsterInstance) -> int | None:
-    """Return the storage id of enhanced's newest materialization, of whichever day."""
+def _newest_materialization(instance: DagsterInstance) -> EventLogRecord | None:
+    """Return enhanced's newest materialization, of whichever day."""
     records = instance.get_asset_records([AssetKey(ENHANCED)])
-    return records[0].asset_entry.last_materialization_storage_id if records else None
+    return records[0].asset_entry.last_materialization_record if records else None
 
 
 def _runs_at_work(instance: DagsterInstance) -> int:

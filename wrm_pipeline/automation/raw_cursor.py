@@ -44,6 +44,11 @@ class DayRequest:
     day: dt.date
     run_key: str
 
+    @property
+    def newest(self) -> str:
+        """The name of the newest raw object."""
+        return self.run_key.partition(":")[2]
+
 
 @dataclass(frozen=True)
 class Decision:

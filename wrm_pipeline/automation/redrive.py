@@ -25,7 +25,7 @@ from dagster import (
 )
 from pydantic import Field
 
-from wrm_pipeline.assets.common import clear_failures
+from wrm_pipeline.assets.common import step
 from wrm_pipeline.assets.metadata import markdown_table
 from wrm_pipeline.assets.partitions import daily_partitions
 from wrm_pipeline.automation.jobs import SERIAL_TAG, wrm_stations_processing_job
@@ -35,6 +35,7 @@ from wrm_pipeline.layers.redrive import DayRedriven, Redriven, redrive
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline.layers.waiting import Select
 from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
 REBUILT_DAYS: Final = "rebuilt_days"
@@ -69,14 +70,18 @@ class RedriveConfig(Config):
 
 @op
 def redrive_dead_letters(
-    context: OpExecutionContext, config: RedriveConfig, object_store: ObjectStoreResource, feed: FeedResource
+    context: OpExecutionContext,
+    config: RedriveConfig,
+    object_store: ObjectStoreResource,
+    feed: FeedResource,
+    metrics: MetricsResource,
 ) -> None:
     """Judge what waits again, by today's code and contracts."""
 
     def progress(done: int, of: int, day: DayRedriven) -> None:
         context.log.info("%d of %d days (%d %%), %s", done, of, 100 * done // of, _in_words(day))
 
-    with clear_failures():
+    with step(context, metrics, object_store):
         select, days = config.chosen()
         found = redrive(
             object_store.lake,

@@ -4,11 +4,13 @@ import datetime as dt
 
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
+from wrm_pipeline.assets.common import correlation_id
 from wrm_pipeline.assets.partitions import FIRST_DAY
-from wrm_pipeline.automation.jobs import wrm_stations_processing_job
+from wrm_pipeline.automation.jobs import run_tags, wrm_stations_processing_job
 from wrm_pipeline.automation.raw_cursor import RawCursor, decide
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.telemetry import traces
 
 # One page of a listing: what a tick costs does not depend on what the bucket holds.
 KEYS_PER_TICK = 1000
@@ -43,10 +45,17 @@ def wrm_stations_raw_data_sensor(
             today,
             decision.ignored[0],
         )
+    with traces.tick("wrm_stations_raw_data_sensor"):
+        requests = [
+            RunRequest(
+                run_key=request.run_key,
+                partition_key=request.day.isoformat(),
+                tags=run_tags(correlation_id(request.newest)),
+            )
+            for request in decision.requests
+        ]
     return SensorResult(
-        run_requests=[
-            RunRequest(run_key=request.run_key, partition_key=request.day.isoformat()) for request in decision.requests
-        ],
+        run_requests=requests,
         skip_reason=None if decision.requests else f"No new raw objects after {cursor.after or 'the beginning'}",
         cursor=decision.cursor.model_dump_json(),
     )

@@ -172,9 +172,9 @@ def stats(days: tuple[dt.date, ...], *, as_json: bool) -> None:
 @contextmanager
 def _lake() -> Iterator["Lake"]:
     from wrm_pipeline.resources.object_store import open_lake
-    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.run_settings import load_run_settings
 
-    lake = open_lake(load_settings())
+    lake = open_lake(load_run_settings())
     with lake.store:
         yield lake
 

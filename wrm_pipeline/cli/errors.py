@@ -14,6 +14,7 @@ from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError
 from wrm_pipeline.marts.database import MartsError
 from wrm_pipeline.settings import SettingsError
+from wrm_pipeline.vault.errors import VaultError
 
 _EXPECTED: Final = (
     SettingsError,
@@ -23,6 +24,7 @@ _EXPECTED: Final = (
     SimulatorError,
     ContractError,
     MartsError,
+    VaultError,
 )
 
 

@@ -2,18 +2,30 @@
 
 import sys
 from dataclasses import asdict
+from importlib import import_module
+from typing import Final
 
 import click
 
 from wrm_pipeline import __version__
-from wrm_pipeline.cli.contracts import contracts
-from wrm_pipeline.cli.dlq import dlq
-from wrm_pipeline.cli.feed import feed
-from wrm_pipeline.cli.marts import marts
-from wrm_pipeline.cli.sql import sql
+
+# Each is a module of this package with a command of the same name; it is imported when it is asked for, since some take
+# long, and `wrm health` has 2 s in all.
+_MODULES: Final = ("alerts", "contracts", "dlq", "feed", "health", "lineage", "marts", "metrics", "secrets", "sql")
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+class _Group(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), *_MODULES])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _MODULES:
+            return super().get_command(ctx, cmd_name)
+        command: click.Command = getattr(import_module(f"wrm_pipeline.cli.{cmd_name}"), cmd_name)
+        return command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="wrm")
 def cli() -> None:
     """Wrocław's city bike as data: feed, lake, Dagster.
@@ -67,10 +79,10 @@ def status(days: int, *, as_json: bool) -> None:
     from wrm_pipeline.contracts.active import active_contracts
     from wrm_pipeline.layers.status import lake_status
     from wrm_pipeline.resources.object_store import open_lake
-    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.run_settings import load_run_settings
 
     active_contracts()  # counts made by a contract that stops the code location would be of no use
-    lake = open_lake(load_settings())
+    lake = open_lake(load_run_settings())
     with lake.store:
         found = lake_status(lake, dt.datetime.now(dt.UTC), days=days)
     if as_json:
@@ -89,22 +101,15 @@ def doctor(*, as_json: bool) -> None:
     """
     from wrm_pipeline.cli.tables import print_findings, to_json
     from wrm_pipeline.lake.doctor import examine
-    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.run_settings import load_run_settings
 
-    findings = list(examine(load_settings().require_store()))
+    findings = list(examine(load_run_settings().require_store()))
     if as_json:
         click.echo(to_json([asdict(finding) for finding in findings]))
     else:
         print_findings(findings)
     if any(finding.status == "fail" for finding in findings):
         sys.exit(1)
-
-
-cli.add_command(contracts)
-cli.add_command(dlq)
-cli.add_command(feed)
-cli.add_command(marts)
-cli.add_command(sql)
 
 
 def main() -> None:

@@ -13,8 +13,10 @@ from wrm_pipeline.definitions import build_defs
 from wrm_pipeline.feed.simulator import BadDay
 from wrm_pipeline.layers.report import LayerError
 from wrm_pipeline.layers.status import lake_status
+from wrm_pipeline.operations.lineage import publish_lineage
 from wrm_pipeline.resources.object_store import ObjectStoreResource, open_lake
-from wrm_pipeline.settings import load_settings
+from wrm_pipeline.telemetry import logs
+from wrm_pipeline.vault.run_settings import load_run_settings
 
 _SIMULATED_SNAPSHOTS = 6
 _SIMULATED_BAD_ROWS = 3
@@ -31,14 +33,16 @@ def run_once(snapshots: int | None) -> None:
         LayerError: a run failed; the message is the run's.
     """
     console = Console()
-    with local_stack(speed=_SIMULATED_SPEED, bad_rows=_SIMULATED_BAD_ROWS) as stack:
+    with logs.quiet(), local_stack(speed=_SIMULATED_SPEED, bad_rows=_SIMULATED_BAD_ROWS) as stack:
         console.print(f"store {stack.store_address}{' (SeaweedFS, started here)' if stack.store else ''}")
         console.print(f"feed  {stack.feed_address}{' (simulated, started here)' if stack.simulator else ''}")
         count = snapshots or (_SIMULATED_SNAPSHOTS if stack.simulator else 1)
         with DagsterInstance.from_config(str(stack.dagster_home)) as instance, _progress(console) as progress:
-            _Demonstration(stack, instance, progress).run(count)
-        settings = load_settings()
-        lake = open_lake(settings)
+            runs = _Demonstration(stack, instance, progress).run(count)
+            settings = load_run_settings()
+            lake = open_lake(settings)
+            for run_id in runs:  # as the daemon's sensor does
+                publish_lineage(lake, instance, run_id, settings)
         with lake.store:
             print_status(lake_status(lake, dt.datetime.now(dt.UTC), days=3), console)
         # Paths on lines of their own, so that a narrow terminal does not break them.
@@ -60,8 +64,10 @@ class _Demonstration:
         self.instance = instance
         self.progress = progress
         self.definitions = build_defs()
+        self.runs: list[str] = []
 
-    def run(self, snapshots: int) -> None:
+    def run(self, snapshots: int) -> list[str]:
+        """Do it all, and return the ids of the runs."""
         for _ in self.progress.track(range(snapshots), description="fetching snapshots"):
             self._execute("wrm_stations_ingest_job")
         if self.stack.simulator is not None:
@@ -71,6 +77,7 @@ class _Demonstration:
             self._execute("wrm_stations_processing_job", partition=day)
         for job in self.progress.track(["wrm_stations_marts_job"], description="making marts and site"):
             self._execute(job)
+        return self.runs
 
     def _execute(self, job: str, partition: str | None = None) -> None:
         """Run a job here.
@@ -81,6 +88,7 @@ class _Demonstration:
         result = self.definitions.resolve_job_def(job).execute_in_process(
             run_config=_QUIET, instance=self.instance, partition_key=partition, raise_on_error=False
         )
+        self.runs.append(result.run_id)
         if result.success:
             return
         failures = [event.step_failure_data for event in result.get_step_failure_events()]

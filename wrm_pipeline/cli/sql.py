@@ -103,9 +103,9 @@ def sql(
 @contextmanager
 def _database() -> Iterator["duckdb.DuckDBPyConnection"]:
     from wrm_pipeline.marts.database import open_database
-    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.run_settings import load_run_settings
 
-    settings = load_settings()
+    settings = load_run_settings()
     with open_database(settings.wrm_duckdb_path, settings) as database:
         database.execute("SET errors_as_json = true")
         yield database

@@ -3,13 +3,16 @@
 import datetime as dt
 import json
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from wrm_pipeline.lake.doctor import Finding
-from wrm_pipeline.layers.status import LakeStatus
+
+if TYPE_CHECKING:
+    from wrm_pipeline.layers.status import LakeStatus
 
 _COLOURS = {"ok": "green", "warn": "yellow", "fail": "red", "skip": "dim"}
 
@@ -32,7 +35,7 @@ def duration(seconds: float) -> str:
     return f"{whole} s"
 
 
-def print_status(status: LakeStatus, console: Console | None = None) -> None:
+def print_status(status: "LakeStatus", console: Console | None = None) -> None:
     """Print the state of the lake."""
     console = console or Console()
     console.print(f"[bold]{escape(status.store)}[/] at {status.at:%Y-%m-%d %H:%M:%S} UTC")

@@ -124,7 +124,8 @@ def test_keys_of_no_partition_are_a_warning_and_no_run(pipeline: Pipeline, capfd
 
     assert requests(result) == []
     log = capfd.readouterr().err
-    assert "WARNING - 2 raw keys belong to no partition between 2025-05-01" in log
+    assert "2 raw keys belong to no partition between 2025-05-01" in log
+    assert "warning" in log
     assert "dt=2025-04-30" in log
 
 

@@ -1,0 +1,1 @@
+"""What is told of the pipeline from outside of its runs: from the event log of Dagster and from the lake."""
