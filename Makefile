@@ -44,7 +44,7 @@ test: $(READY) ## run all tests and hold each component to its coverage
 	@$(COVERAGE) report --include='wrm_pipeline/automation/sensors.py,wrm_pipeline/automation/raw_cursor.py' --fail-under=80
 	@$(COVERAGE) report --include='wrm_pipeline/resources/*' --fail-under=70
 	@$(COVERAGE) report --include='wrm_pipeline/cli/*' --fail-under=80
-	@$(COVERAGE) report --include='wrm_pipeline/contracts/*,wrm_pipeline/feed/*,wrm_pipeline/lake/*,wrm_pipeline/layers/*,wrm_pipeline/reports/*,wrm_pipeline/transform/*,wrm_pipeline/resilience.py,wrm_pipeline/settings.py' --fail-under=90
+	@$(COVERAGE) report --include='wrm_pipeline/cache/*,wrm_pipeline/contracts/*,wrm_pipeline/feed/*,wrm_pipeline/lake/*,wrm_pipeline/layers/*,wrm_pipeline/operations/*,wrm_pipeline/reports/*,wrm_pipeline/telemetry/*,wrm_pipeline/transform/*,wrm_pipeline/vault/*,wrm_pipeline/resilience.py,wrm_pipeline/settings.py' --fail-under=90
 
 lint: $(READY) ## check style and types
 	@$(BIN)/ruff check .

@@ -14,13 +14,14 @@ from bench.marts import measure_marts
 from bench.memory import measure_memory
 from bench.quality import measure_quality
 from bench.results import Report, WrongResultError, say
+from bench.scrape import measure_scrape
 from bench.sensor import measure_sensor
 from bench.snapshots import RECORDED, RecordedFilesError, snapshots
 from bench.year import YEAR_DIRECTORY
 from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore
 from wrm_pipeline.settings import set_environment
 
-PARTS = ("day", "incremental", "memory", "sensor", "import", "quality", "anomalies", "marts")
+PARTS = ("day", "incremental", "memory", "sensor", "import", "quality", "anomalies", "scrape", "marts")
 
 
 def _parts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
@@ -97,6 +98,8 @@ def _measure(parts: set[str], rounds: int, data: Path, year_dir: Path) -> Report
     # Last, since they take minutes.
     if "anomalies" in parts:
         report.extend(measure_anomalies())
+    if "scrape" in parts:
+        report.extend(measure_scrape())
     if "marts" in parts:
         report.extend(measure_marts(year_dir))
     return report

@@ -10,11 +10,13 @@ from wrm_pipeline.assets.marts import wrm_stations_marts
 from wrm_pipeline.assets.quality import wrm_stations_anomalies, wrm_stations_profile
 from wrm_pipeline.assets.raw import wrm_stations_raw_data
 from wrm_pipeline.assets.site import wrm_station_site
+from wrm_pipeline.automation.alerts import wrm_check_failure_sensor, wrm_run_failure_sensor
 from wrm_pipeline.automation.jobs import (
     wrm_stations_ingest_job,
     wrm_stations_processing_job,
     wrm_stations_quality_job,
 )
+from wrm_pipeline.automation.lineage import wrm_lineage_sensor
 from wrm_pipeline.automation.maintenance import wrm_stations_cleanup_job
 from wrm_pipeline.automation.marts import wrm_stations_marts_job, wrm_stations_marts_sensor
 from wrm_pipeline.automation.redrive import reprocess_dlq_job, wrm_stations_redriven_sensor
@@ -25,8 +27,11 @@ from wrm_pipeline.checks.marts import build_mart_checks
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.marts.catalogue import published
 from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.resources.vault import VaultResource
 from wrm_pipeline.settings import load_settings
+from wrm_pipeline.telemetry import logs, traces
 
 
 def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Definitions:
@@ -36,6 +41,8 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
         SettingsError: a variable has a wrong value; the message names it.
     """
     settings = load_settings()
+    logs.configure(settings)
+    traces.start(settings)
     return Definitions(
         assets=[
             wrm_stations_raw_data,
@@ -57,10 +64,19 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
             wrm_stations_cleanup_job,
         ],
         schedules=build_schedules(settings),
-        sensors=[wrm_stations_raw_data_sensor, wrm_stations_marts_sensor, wrm_stations_redriven_sensor],
+        sensors=[
+            wrm_stations_raw_data_sensor,
+            wrm_stations_marts_sensor,
+            wrm_stations_redriven_sensor,
+            wrm_run_failure_sensor,
+            wrm_check_failure_sensor,
+            wrm_lineage_sensor,
+        ],
         resources={
             "object_store": ObjectStoreResource(),
             "feed": FeedResource(),
+            "metrics": MetricsResource(),
+            "vault": VaultResource(),
             **(resource_overrides or {}),
         },
         executor=in_process_executor,

@@ -1,9 +1,12 @@
-"""What all assets share: what their contracts say, clear failures, and building one day or many in a run."""
+"""What all assets share: what their contracts say, what surrounds each one's work, and building one day or many."""
 
 import datetime as dt
+import time
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from dagster import (
@@ -16,6 +19,7 @@ from dagster import (
     Failure,
     FreshnessPolicy,
     MaterializeResult,
+    OpExecutionContext,
     asset,
 )
 
@@ -27,9 +31,24 @@ from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline.marts.database import MartsError
 from wrm_pipeline.resilience import BreakerOpen
+from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.metrics import MetricsResource
+from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import SettingsError
+from wrm_pipeline.telemetry import logs, traces
+from wrm_pipeline.telemetry.figures import StepFigures
+from wrm_pipeline.vault.errors import VaultError
 
-EXPECTED_ERRORS: Final = (LayerError, StoreError, FeedError, BreakerOpen, SettingsError, ContractError, MartsError)
+EXPECTED_ERRORS: Final = (
+    LayerError,
+    StoreError,
+    FeedError,
+    BreakerOpen,
+    SettingsError,
+    ContractError,
+    MartsError,
+    VaultError,
+)
 
 
 def contract_metadata(contract: Contract) -> dict[str, Any]:
@@ -81,6 +100,75 @@ def clear_failures() -> Iterator[None]:
         raise Failure(description=str(error), allow_retries=False) from error
 
 
+@dataclass
+class Step:
+    """What a step says of itself, beside what is measured around it.
+
+    Attributes:
+        until_end: what is closed when the step ends.
+        rows: how many became what: "kept", "duplicate", or the rule that set them aside.
+        feed_seconds: how long the feed took to answer; None when it was not asked.
+    """
+
+    until_end: ExitStack
+    rows: Counter[str] = field(default_factory=Counter)
+    feed_seconds: float | None = None
+
+    def follow(self, raw_key: str) -> None:
+        """Put the correlation id of a snapshot on what is logged from here on: the name of its raw object."""
+        self.until_end.enter_context(logs.bind(correlation_id=correlation_id(raw_key)))
+
+
+def correlation_id(raw_key: str) -> str:
+    """Return what follows a snapshot from fetch to mart: the name of its raw object, without ending."""
+    return raw_key.rpartition("/")[2].removesuffix(".txt")
+
+
+@contextmanager
+def step(
+    context: AssetExecutionContext | OpExecutionContext,
+    metrics: MetricsResource,
+    object_store: ObjectStoreResource,
+    feed: FeedResource | None = None,
+) -> Iterator[Step]:
+    """Surround the work of an asset or op: its log lines say whose they are, its errors are clear and hold no secret.
+
+    A span is opened around it, and its figures are pushed at the end, also when it fails.
+    """
+    op = context.op_execution_context if isinstance(context, AssetExecutionContext) else context
+    name = op.op.name
+    run, store = context.run, object_store.lake.store
+    partition = run.tags.get("dagster/partition")
+    started, traffic, cached = time.monotonic(), store.traffic.snapshot(), object_store.cache.stats.snapshot()
+    facts = traces.RunFacts(run.run_id, run.job_name, partition, run.tags)
+    succeeded = False
+    correlation = run.tags.get(logs.CORRELATION_TAG)
+    with (
+        logs.bind(run_id=run.run_id, job=run.job_name, asset=name, partition=partition, correlation_id=correlation),
+        logs.redacted_output(),
+        ExitStack() as until_end,
+    ):
+        work = Step(until_end)
+        try:
+            with traces.step(facts, name), logs.redacted_errors(), clear_failures():
+                yield work
+            succeeded = True
+        finally:
+            breakers = [store.breaker, *([feed.breaker] if feed else [])]
+            metrics.push(
+                StepFigures(
+                    seconds=time.monotonic() - started,
+                    succeeded=succeeded,
+                    traffic=store.traffic.snapshot() - traffic,
+                    cache=(object_store.cache.stats.snapshot() - cached).requests,
+                    breakers_open={breaker.name: breaker.is_open() for breaker in breakers if breaker is not None},
+                    feed_seconds=work.feed_seconds,
+                    rows=work.rows,
+                ),
+                name,
+            )
+
+
 def provenance(context: AssetExecutionContext) -> Provenance:
     """Return who is at work, for dead letters."""
     return Provenance(run_id=context.run.run_id, asset=context.asset_key.to_user_string())
@@ -103,7 +191,8 @@ def materialize_days(
     failed: dict[str, str] = {}
     for number, day in enumerate(days, 1):
         try:
-            done[day], _ = build(day)
+            with logs.bind(partition=day):
+                done[day], _ = build(day)
         except EXPECTED_ERRORS as error:
             failed[day] = str(error)
         outcome = f"failed: {failed[day]}" if day in failed else "built"

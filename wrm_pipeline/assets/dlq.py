@@ -8,12 +8,13 @@ from typing import Any
 
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue
 
-from wrm_pipeline.assets.common import daily_asset, materialize_days
+from wrm_pipeline.assets.common import daily_asset, materialize_days, step
 from wrm_pipeline.assets.days import wrm_stations_processed_data_all
 from wrm_pipeline.assets.metadata import markdown_table, table_schema
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.lake.day_object import inputs_digest
-from wrm_pipeline.lake.dead_letters import count_by, read_letters
+from wrm_pipeline.lake.dead_letters import count_by, letter_listing, read_letters
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
 _PREVIEW_RECORDS = 10
@@ -28,14 +29,16 @@ _PREVIEW_RECORDS = 10
     # After enhanced in a run, and no dependency: a day that is blocked is when this report is wanted most.
     op_tags={"dagster/priority": "-1"},
 )
-def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
+def wrm_stations_dlq(
+    context: AssetExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+) -> MaterializeResult[Any]:
     """What was set aside on a UTC day, by rule, stage and status. A letter that cannot be read is named and kept."""
     lake = object_store.lake
 
     def build(partition: str) -> tuple[Mapping[str, Any], str]:
         started, day = time.monotonic(), dt.date.fromisoformat(partition)
-        before = lake.store.traffic.snapshot()
-        letters, unreadable = read_letters(lake.store, lake.keys, day)
+        listing = list(letter_listing(lake.store, lake.keys, day))
+        letters, unreadable = read_letters(lake.store, lake.keys, day, listing)
         for reason in unreadable:
             context.log.warning("%s. It is left as it is.", reason)
         versions = [(x.id, f"{x.status}/{len(x.records)}/{x.retry_count}") for x in letters]
@@ -45,7 +48,7 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
             "dagster/partition_row_count": len(records),
             "dagster/column_schema": table_schema(active_contracts().dead_letters.columns),
             "inputs": len(letters) + len(unreadable),
-            "bytes": (lake.store.traffic.snapshot() - before).bytes_received,
+            "bytes": sum(info.size for info in listing),
             "letters": len(letters),
             "records": len(records),
             **{f"status_{status}": n for status, n in sorted(Counter(x.status.value for x in letters).items())},
@@ -70,4 +73,5 @@ def wrm_stations_dlq(context: AssetExecutionContext, object_store: ObjectStoreRe
         }
         return metadata, inputs_digest(versions)
 
-    return materialize_days(context, build)
+    with step(context, metrics, object_store):
+        return materialize_days(context, build)

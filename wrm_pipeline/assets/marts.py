@@ -22,7 +22,7 @@ from dagster import (
     multi_asset,
 )
 
-from wrm_pipeline.assets.common import clear_failures, freshness
+from wrm_pipeline.assets.common import freshness, step
 from wrm_pipeline.assets.mart_charts import chart
 from wrm_pipeline.assets.metadata import markdown_table
 from wrm_pipeline.contracts.active import active_contracts
@@ -30,8 +30,10 @@ from wrm_pipeline.layers.marts import MARTS_CODE_VERSION, MartsReport, build_mar
 from wrm_pipeline.marts.catalogue import Column, Mart, catalogue
 from wrm_pipeline.marts.database import open_database
 from wrm_pipeline.marts.document import GRAINS, allowed_values, sources
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
-from wrm_pipeline.settings import Settings, load_settings
+from wrm_pipeline.resources.vault import VaultResource
+from wrm_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from duckdb import DuckDBPyConnection
@@ -71,15 +73,19 @@ def build_marts_assets(marts: Mapping[str, Mart]) -> AssetsDefinition:
         specs=[*(_spec(marts, mart) for mart in published), _duckdb_spec(published)],
     )
     def wrm_stations_marts(
-        context: AssetExecutionContext, object_store: ObjectStoreResource
+        context: AssetExecutionContext,
+        object_store: ObjectStoreResource,
+        vault: VaultResource,
+        metrics: MetricsResource,
     ) -> Iterator[MaterializeResult[Any]]:
-        lake, settings = object_store.lake, load_settings()
+        lake = object_store.lake
         started, before = time.monotonic(), lake.store.traffic.snapshot()
 
         def progress(done: int, of: int, day: dt.date) -> None:
             context.log.info("%d of %d days (%d %%), %s", done, of, 100 * done // of, day)
 
-        with clear_failures():
+        with step(context, metrics, object_store):
+            settings = vault.settings()
             report = build_marts(lake, active_contracts(), settings, progress)
             built_s, traffic = time.monotonic() - started, lake.store.traffic.snapshot() - before
             for day, reason in report.refused.items():

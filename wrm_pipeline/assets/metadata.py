@@ -96,6 +96,13 @@ def record_type_counts(rows: pa.Table) -> dict[str, int]:
     return {kind: found[kind] for kind in ("station", "bike", "unknown")}
 
 
+def null_percentage(rows: pa.Table) -> dict[str, float]:
+    """Return how many of 100 values of each column are null; nothing for a table without rows."""
+    if not rows.num_rows:
+        return {}
+    return {name: round(100 * rows.column(name).null_count / rows.num_rows, 3) for name in rows.column_names}
+
+
 def day_metadata(
     lake: Lake, built: BuiltDay, contract: Contract, *, seconds: float, traffic: Traffic
 ) -> Mapping[str, Any]:
@@ -123,6 +130,7 @@ def day_metadata(
         "contract": contract.stamp,
         **{f"flag_{name}": count for name, count in flag_counts(built.rows).items()},
         "dead_letters_written": len(built.letters),
+        "null_percentage": MetadataValue.json(null_percentage(built.rows)),
         "seconds": round(seconds, 3),
         "s3_requests": sum(traffic.requests.values()),
         "s3_bytes_received": traffic.bytes_received,

@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from dagster import AssetExecutionContext, MaterializeResult, MetadataValue, TableColumn, TableSchema
 
-from wrm_pipeline.assets.common import daily_asset, materialize_days
+from wrm_pipeline.assets.common import daily_asset, materialize_days, step
 from wrm_pipeline.assets.days import wrm_stations_enhanced_data_all
 from wrm_pipeline.assets.metadata import markdown_table
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.layers.anomalies import ANOMALIES_CODE_VERSION, build_anomalies
 from wrm_pipeline.layers.profile import PROFILE_CODE_VERSION, build_profile
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import load_settings
 from wrm_pipeline.transform.anomalies.tables import ANOMALY_SCHEMA, MEANINGS
@@ -48,7 +49,9 @@ _PROFILE_COLUMNS: Final = TableSchema(
     owners=[_OWNER],
     metadata={"dagster/column_schema": _ANOMALY_COLUMNS},
 )
-def wrm_stations_anomalies(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
+def wrm_stations_anomalies(
+    context: AssetExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+) -> MaterializeResult[Any]:
     """What is odd about a day's stations: against their own history, to an isolation forest, to rules of the trade."""
     lake = object_store.lake
 
@@ -82,7 +85,8 @@ def wrm_stations_anomalies(context: AssetExecutionContext, object_store: ObjectS
         }
         return metadata, built.info.etag
 
-    return materialize_days(context, build)
+    with step(context, metrics, object_store):
+        return materialize_days(context, build)
 
 
 @daily_asset(
@@ -93,7 +97,9 @@ def wrm_stations_anomalies(context: AssetExecutionContext, object_store: ObjectS
     owners=[_OWNER],
     metadata={"dagster/column_schema": _PROFILE_COLUMNS},
 )
-def wrm_stations_profile(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
+def wrm_stations_profile(
+    context: AssetExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+) -> MaterializeResult[Any]:
     """What a day's columns hold, and how far they drifted from the week before: as data, and as a page to look at."""
     lake, public = object_store.lake, load_settings().wrm_public_url
 
@@ -115,7 +121,8 @@ def wrm_stations_profile(context: AssetExecutionContext, object_store: ObjectSto
         }
         return metadata, built.data.etag
 
-    return materialize_days(context, build)
+    with step(context, metrics, object_store):
+        return materialize_days(context, build)
 
 
 def _drift_table(profile: DayProfile) -> str:

@@ -11,13 +11,14 @@ from dagster import (
     asset,
 )
 
-from wrm_pipeline.assets.common import clear_failures, contract_metadata, freshness, provenance
+from wrm_pipeline.assets.common import contract_metadata, freshness, provenance, step
 from wrm_pipeline.assets.metadata import preview, record_type_counts, table_schema
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.feed.base import Fault, PayloadFault, Snapshot
 from wrm_pipeline.feed.fetch import FeedCutOff, FeedDamaged
 from wrm_pipeline.layers.raw import RAW_CODE_VERSION, keep_snapshot, set_aside
 from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
 
@@ -30,20 +31,24 @@ from wrm_pipeline.resources.object_store import ObjectStoreResource
     freshness_policy=freshness(active_contracts().raw),
 )
 def wrm_stations_raw_data(
-    context: AssetExecutionContext, object_store: ObjectStoreResource, feed: FeedResource
+    context: AssetExecutionContext, object_store: ObjectStoreResource, feed: FeedResource, metrics: MetricsResource
 ) -> MaterializeResult[Any]:
     """The snapshot that the feed shows now, byte for byte, unless it equals the newest one in raw."""
     lake, started, before = object_store.lake, time.monotonic(), object_store.lake.store.traffic.snapshot()
-    with clear_failures():
+    with step(context, metrics, object_store, feed) as work:
         try:
             payload = feed.fetch()
         except FeedCutOff as broken:
             kind = PayloadFault.DAMAGED if isinstance(broken, FeedDamaged) else PayloadFault.CUT_OFF
             who = provenance(context)
             raise set_aside(lake, feed.format, broken.body, Fault(kind, str(broken)), who.now(), who) from broken
+        work.feed_seconds = payload.seconds
         kept = keep_snapshot(lake, feed.format, payload.body, payload.fetched_at, provenance(context))
-    parsed = feed.format.parse([Snapshot(kept.info.key, kept.time, payload.body)])
-    (tally,) = parsed.tallies
+        work.follow(kept.info.key)
+        context.log.info("%s %s", kept.info.key, "is there already" if kept.duplicate else "is kept")
+        parsed = feed.format.parse([Snapshot(kept.info.key, kept.time, payload.body)])
+        (tally,) = parsed.tallies
+        work.rows.update(kept=tally.kept, duplicate=tally.duplicates)
     traffic = lake.store.traffic.snapshot() - before
     return MaterializeResult(
         data_version=DataVersion(kept.sha256),
@@ -54,6 +59,7 @@ def wrm_stations_raw_data(
             "dagster/column_schema": table_schema(active_contracts().raw.columns),
             "key": kept.info.key,
             "sha256": kept.sha256,
+            "etag": kept.info.etag,
             "bytes": kept.size,
             "duplicate": kept.duplicate,
             "snapshot_time": MetadataValue.timestamp(kept.time),

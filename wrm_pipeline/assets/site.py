@@ -6,13 +6,14 @@ from typing import Any, Final
 
 from dagster import AssetExecutionContext, DataVersion, MaterializeResult, MetadataValue, asset
 
-from wrm_pipeline.assets.common import clear_failures, freshness
+from wrm_pipeline.assets.common import freshness, step
 from wrm_pipeline.assets.mart_charts import chart
 from wrm_pipeline.assets.marts import DUCKDB_ASSET
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.layers.site import SITE_CODE_VERSION, build_site
 from wrm_pipeline.marts.catalogue import published
 from wrm_pipeline.marts.database import MartsError, open_database
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import Settings, load_settings
 
@@ -28,11 +29,13 @@ _PICTURE_OF: Final = "mv_station_latest"
     owners=[active_contracts().enhanced.owner],
     freshness_policy=freshness(active_contracts().enhanced),
 )
-def wrm_station_site(context: AssetExecutionContext, object_store: ObjectStoreResource) -> MaterializeResult[Any]:
+def wrm_station_site(
+    context: AssetExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+) -> MaterializeResult[Any]:
     """Pages for the city, the operator and the analyst: bikes now, stations that run empty or full, flows, the data."""
     lake, settings = object_store.lake, load_settings()
     started, before = time.monotonic(), lake.store.traffic.snapshot()
-    with clear_failures():
+    with step(context, metrics, object_store):
         report = build_site(lake, active_contracts(), settings.wrm_duckdb_path, settings.wrm_site_dir)
     if report.problem:
         context.log.warning("The site was made without data. %s", report.problem)

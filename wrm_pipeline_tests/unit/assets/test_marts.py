@@ -21,7 +21,9 @@ from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.marts.catalogue import Grain, Mart, published
 from wrm_pipeline.marts.database import open_database
 from wrm_pipeline.marts.document import sources
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.resources.vault import VaultResource
 from wrm_pipeline.settings import load_settings
 from wrm_pipeline_tests.fixtures.dagster import DAY, QUIET, Pipeline, at, failure_of, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, bike_row, payload, row
@@ -49,7 +51,7 @@ def run_marts(pipeline: Pipeline) -> dg.ExecuteInProcessResult:
     return dg.materialize(
         [wrm_stations_marts],
         instance=pipeline.instance,
-        resources={"object_store": ObjectStoreResource()},
+        resources={"object_store": ObjectStoreResource(), "metrics": MetricsResource(), "vault": VaultResource()},
         run_config=QUIET,
         raise_on_error=False,
     )

@@ -8,6 +8,7 @@ import pytest
 
 from wrm_pipeline.assets.site import wrm_station_site
 from wrm_pipeline.marts.catalogue import published
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline_tests.fixtures.dagster import QUIET, Pipeline, contents, failure_of
 from wrm_pipeline_tests.fixtures.fault_proxy import Answer, FaultProxy
@@ -23,7 +24,7 @@ def run(pipeline: Pipeline) -> dg.ExecuteInProcessResult:
     job = dg.Definitions(
         assets=[wrm_station_site],
         jobs=[dg.define_asset_job("site_alone", [wrm_station_site], executor_def=dg.in_process_executor)],
-        resources={"object_store": ObjectStoreResource()},
+        resources={"object_store": ObjectStoreResource(), "metrics": MetricsResource()},
     ).resolve_job_def("site_alone")
     return job.execute_in_process(run_config=QUIET, instance=pipeline.instance, raise_on_error=False)
 

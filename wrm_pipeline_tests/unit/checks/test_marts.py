@@ -12,7 +12,9 @@ from wrm_pipeline.checks.marts import Finding, Kind, _result, build_mart_checks,
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.marts.catalogue import Column, Grain, Mart, published
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
+from wrm_pipeline.resources.vault import VaultResource
 from wrm_pipeline.settings import load_settings
 from wrm_pipeline_tests.fixtures.dagster import DAY, QUIET, Pipeline, at, failure_of, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT, bike_row, payload, row
@@ -238,7 +240,7 @@ def definitions() -> dg.Definitions:
                 executor_def=dg.in_process_executor,
             ),
         ],
-        resources={"object_store": ObjectStoreResource()},
+        resources={"object_store": ObjectStoreResource(), "metrics": MetricsResource(), "vault": VaultResource()},
     )
 
 

@@ -14,6 +14,7 @@ from wrm_pipeline.lake.object_store import build_client
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.resources.feed import FeedResource
+from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline_tests.fixtures.dagster import DAY, QUIET, Pipeline, at, contents, failure_of, letters_of, put_raw
@@ -57,7 +58,7 @@ def tick(pipeline: Pipeline) -> dg.RunRequest | str:
     with dg.build_schedule_context(
         instance=pipeline.instance,
         scheduled_execution_time=NIGHT,
-        resources={"object_store": ObjectStoreResource(), "feed": FeedResource()},
+        resources={"object_store": ObjectStoreResource(), "feed": FeedResource(), "metrics": MetricsResource()},
         repository_def=pipeline.defs.get_repository_def(),
     ) as context:
         found = schedule.evaluate_tick(context)
