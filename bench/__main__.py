@@ -12,6 +12,7 @@ from bench.day import measure_day
 from bench.imports import measure_import
 from bench.marts import measure_marts
 from bench.memory import measure_memory
+from bench.operations import measure_operations
 from bench.quality import measure_quality
 from bench.results import Report, WrongResultError, say
 from bench.scrape import measure_scrape
@@ -21,7 +22,11 @@ from bench.year import YEAR_DIRECTORY
 from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore
 from wrm_pipeline.settings import set_environment
 
-PARTS = ("day", "incremental", "memory", "sensor", "import", "quality", "anomalies", "scrape", "marts")
+PARTS = ("day", "incremental", "memory", "sensor", "import", "quality", "operations", "anomalies", "scrape", "marts")
+
+
+# Whole runs, each under a prefix of its own.
+_RUNS = {"memory": measure_memory, "quality": measure_quality, "operations": measure_operations}
 
 
 def _parts(_context: click.Context, _parameter: click.Parameter, value: str) -> list[str]:
@@ -75,7 +80,7 @@ def main(parts: list[str], rounds: int, json_path: Path, data: Path, year_dir: P
 
 def _measure(parts: set[str], rounds: int, data: Path, year_dir: Path) -> Report:
     report = Report()
-    if parts & {"day", "incremental", "memory", "quality"}:
+    if parts & {"day", "incremental", "memory", "operations", "quality"}:
         snapshots(data)  # a missing file is better known now than in minutes
     # First, while no server takes its share of the cores.
     if "import" in parts:
@@ -87,12 +92,10 @@ def _measure(parts: set[str], rounds: int, data: Path, year_dir: Path) -> Report
             report.extend(
                 measure_day(settings, data, rounds, compare="day" in parts, incremental="incremental" in parts)
             )
-        if "memory" in parts:
-            elsewhere = replace(settings, prefix="memory/")
-            report.extend(measure_memory(elsewhere, server.environment(), data))
-        if "quality" in parts:
-            elsewhere = replace(settings, prefix="quality/")
-            report.extend(measure_quality(elsewhere, server.environment(), data))
+        for part, measure in _RUNS.items():
+            if part in parts:
+                elsewhere = replace(settings, prefix=f"{part}/")
+                report.extend(measure(elsewhere, server.environment(), data))
         if "sensor" in parts:
             report.extend(measure_sensor(settings))
     # Last, since they take minutes.

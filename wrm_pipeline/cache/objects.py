@@ -24,8 +24,8 @@ _ETAG: Final = "etag"
 class ObjectCache:
     """What a store's objects hold. An address is anything that names one object, with its bucket and endpoint."""
 
-    def __init__(self, cache: Cache) -> None:
-        self._cache = cache
+    def __init__(self, values: Cache) -> None:
+        self.values = values
 
     def find(self, address: str, etag: str) -> bytes | None:
         """Return the body that an object has now, when `etag` is its ETag now."""
@@ -34,14 +34,14 @@ class ObjectCache:
     def find_many(self, objects: Sequence[tuple[str, str]]) -> list[bytes | None]:
         """Return the bodies of objects, each given with its ETag now."""
         keys = [cache_key(_BODY, *each) for each in objects]
-        bodies = self._cache.get_many(keys, BYTES)
+        bodies = self.values.get_many(keys, BYTES)
         for index, ((_, etag), body) in enumerate(zip(objects, bodies, strict=True)):
             if body is None:
                 continue
             if _md5(body) == etag:
-                self._cache.stats.add_saved("get", len(body))
+                self.values.stats.add_saved("get", len(body))
             else:
-                self._cache.delete(keys[index])
+                self.values.delete(keys[index])
                 bodies[index] = None
         return bodies
 
@@ -53,18 +53,18 @@ class ObjectCache:
         if len(body) > LARGEST_BYTES or not _MD5.fullmatch(etag) or (shared and _md5(body) != etag):
             return
         before = self._etag(address) if by_address else None
-        self._cache.put(cache_key(_BODY, address, etag), body, BYTES, ttl_s=TTL_S, shared=shared)
+        self.values.put(cache_key(_BODY, address, etag), body, BYTES, ttl_s=TTL_S, shared=shared)
         if by_address:
-            self._cache.put(cache_key(_ETAG, address), etag, JSON, ttl_s=TTL_S)
+            self.values.put(cache_key(_ETAG, address), etag, JSON, ttl_s=TTL_S)
             if before not in {None, etag}:
-                self._cache.delete(cache_key(_BODY, address, str(before)))
+                self.values.delete(cache_key(_BODY, address, str(before)))
 
     def knows(self, address: str) -> bool:
         """Tell whether a body was kept by the object's address; it may be an old one."""
         return self._etag(address) is not None
 
     def _etag(self, address: str) -> str | None:
-        etag = self._cache.get(cache_key(_ETAG, address), JSON)
+        etag = self.values.get(cache_key(_ETAG, address), JSON)
         return etag if isinstance(etag, str) else None
 
 

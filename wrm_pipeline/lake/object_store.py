@@ -244,7 +244,7 @@ class ObjectStore:
         self._settings = settings
         self._reload_credentials = reload_credentials
         self.breaker = breaker
-        self._cache = cache
+        self.cache = cache
         self._policy = policy or RetryPolicy(budget_s=settings.retry_budget_s)
         self._lock = threading.Lock()
         self._client = build_client(settings)
@@ -336,7 +336,7 @@ class ObjectStore:
             ObjectNotFound: there is none.
             CorruptObject: the bytes do not match their checksum, twice.
         """
-        if self._cache is not None and self._cache.knows(self._address(key)):
+        if self.cache is not None and self.cache.knows(self._address(key)):
             info = self.head(key)
             if info is not None:
                 return self._cached([info]).get(key) or self._kept(self._get(key), by_key=True)
@@ -348,17 +348,17 @@ class ObjectStore:
     def _cached(self, wanted: Iterable[str | ObjectInfo]) -> Mapping[str, StoredObject]:
         """Return, by key, the described objects that the cache has as they are now."""
         infos = [each for each in wanted if isinstance(each, ObjectInfo)]
-        if self._cache is None or not infos:
+        if self.cache is None or not infos:
             return {}
-        bodies = self._cache.find_many([(self._address(info.key), info.etag) for info in infos])
+        bodies = self.cache.find_many([(self._address(info.key), info.etag) for info in infos])
         return {
             info.key: StoredObject(info, body) for info, body in zip(infos, bodies, strict=True) if body is not None
         }
 
     def _kept(self, stored: StoredObject, *, by_key: bool = False, shared: bool = True) -> StoredObject:
-        if self._cache is not None:
+        if self.cache is not None:
             address = self._address(stored.info.key)
-            self._cache.keep(address, stored.info.etag, stored.body, by_address=by_key, shared=shared)
+            self.cache.keep(address, stored.info.etag, stored.body, by_address=by_key, shared=shared)
         return stored
 
     def _get(self, key: str) -> StoredObject:

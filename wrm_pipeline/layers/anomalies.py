@@ -41,7 +41,15 @@ def build_anomalies(lake: Lake, contracts: Contracts, day: dt.date) -> BuiltAnom
     stored = require_trusted(lake, contracts, day)
     history: list[pa.Table] = []
     used: list[tuple[dt.date, str]] = []
-    past = past_days(lake, contracts, day, HISTORY_DAYS, _COLUMNS, lambda rows, _: station_hours(rows))
+    past = past_days(
+        lake,
+        contracts,
+        day,
+        HISTORY_DAYS,
+        _COLUMNS,
+        lambda rows, _: station_hours(rows),
+        kept_as=f"station_hours {_code_version()}",
+    )
     for past_day, etag, hours in past:
         used.append((past_day, etag))
         history.append(hours)

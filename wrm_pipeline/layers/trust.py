@@ -5,6 +5,7 @@ instance.
 """
 
 import datetime as dt
+import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -131,6 +132,12 @@ def manifest_blocks(manifest: Manifest, contracts: Contracts) -> bool:
     if balance is not None and balance.is_error and unbalanced(manifest.sources):
         return True
     return ratio is not None and ratio.is_error and dead_share(manifest.sources) > ratio.arguments["block_above"]
+
+
+def blocking_stamp(contracts: Contracts) -> str:
+    """Return what decides, beside the manifest, whether `manifest_blocks`."""
+    rules = (contracts.enhanced.rules.get(name) for name in ("reconciliation", "dead_letter_ratio"))
+    return json.dumps([rule and [rule.is_error, sorted(rule.arguments.items())] for rule in rules])
 
 
 def judge_day_of_letters(lake: Lake, contracts: Contracts, day: dt.date) -> tuple[Judgment, ...]:

@@ -9,14 +9,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from wrm_pipeline.cache.cache import Cache
+from wrm_pipeline.cache.objects import ObjectCache
+from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
-from wrm_pipeline.lake.keys import Layer
+from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.lake import Lake
+from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.anomalies import HISTORY_DAYS, build_anomalies
 from wrm_pipeline.layers.derived import past_days
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.profile import TRAILING_DAYS, build_profile
 from wrm_pipeline.layers.report import LayerError, Provenance
+from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline.transform.anomalies.tables import ANOMALY_SCHEMA
 from wrm_pipeline_tests.fixtures.dagster import DAY, Pipeline, at, contents, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
@@ -153,6 +158,57 @@ def test_history_reads_the_columns_that_are_asked_for_and_no_others(lake: Lake) 
     ((_, _, rows),) = past_days(lake, CONTRACTS, DAY, 1, ["station_id", "bikes"], lambda rows, _: rows)
 
     assert rows.column_names == ["station_id", "bikes"]
+
+
+@pytest.fixture
+def cached_lake(store_settings: StoreSettings) -> Iterator[Lake]:
+    """An empty lake with a cache."""
+    with ObjectStore(store_settings, cache=ObjectCache(Cache())) as store:
+        yield Lake(store, LakeKeys(store.prefix))
+
+
+def test_a_day_of_the_past_is_fetched_and_reduced_once_while_it_stays_as_it_is(cached_lake: Lake) -> None:
+    lake, reduced = cached_lake, []
+    for day in days_before(3):
+        build(lake, day)
+
+    def history() -> list[tuple[dt.date, str, pa.Table]]:
+        def reduce(rows: pa.Table, day: dt.date) -> pa.Table:
+            reduced.append(day)
+            return rows.slice(0, 5)
+
+        return list(past_days(lake, CONTRACTS, DAY, 3, ["station_id", "bikes"], reduce, kept_as="five rows"))
+
+    first, once = history(), sorted(reduced)
+    reduced.clear()
+    before = lake.store.traffic.snapshot()
+    again = history()
+    assert once == list(days_before(3))
+    assert again == first
+    assert (lake.store.traffic.snapshot() - before).requests == {"head": 3}
+    assert reduced == []
+
+    changed = DAY - dt.timedelta(days=2)
+    build(lake, changed, polls=4)
+    after = history()
+    assert reduced == [changed]
+    assert [etag for day, etag, _ in after if day != changed] == [etag for day, etag, _ in first if day != changed]
+    assert after[1][1] != first[1][1]
+
+
+def test_what_the_cache_has_of_a_day_is_not_used_once_the_contract_blocks_it(cached_lake: Lake) -> None:
+    build(cached_lake, DAY - dt.timedelta(days=1), bad_rows=20)
+    rule = CONTRACTS.enhanced.rules["dead_letter_ratio"]
+    rules = {**CONTRACTS.enhanced.rules, rule.name: replace(rule, arguments={**rule.arguments, "block_above": 0.001})}
+    strict = replace(CONTRACTS, enhanced=replace(CONTRACTS.enhanced, rules=rules))
+
+    def days(contracts: Contracts) -> list[dt.date]:
+        found = past_days(cached_lake, contracts, DAY, 1, ["bikes"], lambda rows, _: rows, kept_as="rows")
+        return [day for day, _, _ in found]
+
+    assert days(CONTRACTS) == [DAY - dt.timedelta(days=1)]
+    assert days(strict) == []
+    assert days(CONTRACTS) == [DAY - dt.timedelta(days=1)]
 
 
 def test_a_damaged_day_of_the_past_is_left_out(lake: Lake) -> None:

@@ -153,8 +153,8 @@ class TestReadAgain:
         """A HEAD cannot tell a missing bucket from a missing object."""
         nowhere = replace(store_settings, bucket="no-such-bucket")
         with ObjectStore(nowhere, cache=ObjectCache(cache)) as store:
-            store._cache.keep(store._address(key), "a" * 32, b"", by_address=True)
-            store._cache.keep(store._address(key), "d41d8cd98f00b204e9800998ecf8427e", b"", by_address=True)
+            ObjectCache(cache).keep(store._address(key), "a" * 32, b"", by_address=True)
+            ObjectCache(cache).keep(store._address(key), "d41d8cd98f00b204e9800998ecf8427e", b"", by_address=True)
             with pytest.raises(StoreRefused, match="BUCKET_NAME"):
                 store.get_again(key)
 
