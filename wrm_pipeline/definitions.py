@@ -11,6 +11,7 @@ from wrm_pipeline.assets.quality import wrm_stations_anomalies, wrm_stations_pro
 from wrm_pipeline.assets.raw import wrm_stations_raw_data
 from wrm_pipeline.assets.site import wrm_station_site
 from wrm_pipeline.automation.alerts import wrm_check_failure_sensor, wrm_run_failure_sensor
+from wrm_pipeline.automation.housekeeping import wrm_housekeeping_job
 from wrm_pipeline.automation.jobs import (
     wrm_stations_ingest_job,
     wrm_stations_processing_job,
@@ -62,6 +63,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
             wrm_stations_marts_job,
             reprocess_dlq_job,
             wrm_stations_cleanup_job,
+            wrm_housekeeping_job,
         ],
         schedules=build_schedules(settings),
         sensors=[

@@ -180,6 +180,8 @@ class Settings(BaseSettings):
     wrm_reconcile_cron: Cron = Field("17 3 * * *", validate_default=False)
     wrm_redrive_cron: Cron = Field("37 4 * * *", validate_default=False)
     wrm_quality_cron: Cron = Field("47 1 * * *", validate_default=False)
+    wrm_housekeeping_cron: Cron = Field("7 5 * * *", validate_default=False)
+    wrm_runs_kept_days: Annotated[int, Field(ge=1, le=3650)] = 7
     wrm_public_url: Annotated[Annotated[str, AfterValidator(_public_url)] | None, BeforeValidator(_blank_is_unset)] = (
         None
     )

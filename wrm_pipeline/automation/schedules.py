@@ -13,6 +13,7 @@ from dagster import (
 )
 
 from wrm_pipeline.assets.partitions import FIRST_DAY
+from wrm_pipeline.automation.housekeeping import wrm_housekeeping_job
 from wrm_pipeline.automation.jobs import (
     wrm_stations_ingest_job,
     wrm_stations_processing_job,
@@ -96,6 +97,14 @@ def build_schedules(settings: Settings) -> list[ScheduleDefinition]:
         wrm_stations_reconcile_schedule,
         wrm_stations_quality_schedule,
         _dlq_schedule(settings),
+        ScheduleDefinition(
+            name="wrm_housekeeping_schedule",
+            job=wrm_housekeeping_job,
+            cron_schedule=settings.wrm_housekeeping_cron,
+            execution_timezone="UTC",
+            default_status=DefaultScheduleStatus.RUNNING,
+            description="Forgets runs that newer ones have superseded (WRM_HOUSEKEEPING_CRON).",
+        ),
     ]
 
 
