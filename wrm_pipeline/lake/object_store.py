@@ -5,12 +5,11 @@ Nothing here knows what is stored. One retry layer (`wrm_pipeline.resilience`); 
 
 import base64
 import hashlib
-import itertools
 import re
 import ssl
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -375,11 +374,12 @@ class ObjectStore:
 
         return self._call("GET", key, attempt)
 
-    def get_many(self, wanted: Iterable[str | ObjectInfo]) -> Iterator[StoredObject]:
+    def get_many(self, wanted: Sequence[str | ObjectInfo]) -> Iterator[StoredObject]:
         """Yield objects in the order given, read concurrently; for what is described instead of named, see `get`.
 
-        At most `concurrency` requests run, and at most twice as many objects are held. The first error cancels the
-        rest. What is described is kept in memory only: no other process reads many objects at once again soon.
+        At most `concurrency` requests run, and at most twice as many objects are held, beside those that the cache has:
+        it is asked once for all, before anything else runs. The first error cancels the rest. What is described is
+        kept in memory only: no other process reads many objects at once again soon.
 
         Raises:
             ObjectNotFound: there is none.
@@ -396,14 +396,12 @@ class ObjectStore:
             return first if isinstance(first, StoredObject) else first.result()
 
         try:
-            rest = iter(wanted)
-            while batch := list(itertools.islice(rest, ahead)):
-                cached = self._cached(batch)
-                for what in batch:
-                    if len(waiting) == ahead:
-                        yield next_one()
-                    stored = cached.get(what.key) if isinstance(what, ObjectInfo) else None
-                    waiting.append(stored or self._pool.submit(read, what))
+            cached = self._cached(wanted)
+            for what in wanted:
+                if len(waiting) == ahead:
+                    yield next_one()
+                stored = cached.get(what.key) if isinstance(what, ObjectInfo) else None
+                waiting.append(stored or self._pool.submit(read, what))
             while waiting:
                 yield next_one()
         finally:

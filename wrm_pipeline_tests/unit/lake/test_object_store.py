@@ -157,7 +157,7 @@ class TestGetMany:
         for name in names:
             store.put(name, name.encode(), content_type="text/plain")
         wanted = names[::-1]
-        assert [found.body.decode() for found in store.get_many(iter(wanted))] == wanted
+        assert [found.body.decode() for found in store.get_many(wanted)] == wanted
 
     def test_at_most_twice_the_concurrency_is_read_ahead(
         self, store: ObjectStore, proxied: StoreSettings, proxy: FaultProxy
@@ -165,7 +165,7 @@ class TestGetMany:
         for n in range(12):
             put(store, f"{n:02d}")
         with ObjectStore(replace(proxied, concurrency=2), policy=QUICK) as narrow:
-            found = narrow.get_many(f"{store.prefix}{n:02d}" for n in range(12))
+            found = narrow.get_many([f"{store.prefix}{n:02d}" for n in range(12)])
             next(found)
             assert proxy.count("GET") <= 5  # 4 ahead, and the one that was taken
             assert len(list(found)) == 11
