@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import tenacity
 from tenacity.wait import wait_base
@@ -393,7 +393,7 @@ class RedisBreakerState:
         numbers = (rules.failure_threshold, int(rules.open_s * 1000), int(TRIAL_LEASE_S * 1000))
 
         def ask(client: "Redis") -> tuple[str, float, str]:
-            reply = client.eval(_SCRIPT, 1, f"wrm:breaker:{rules.name}", step, token, *map(str, numbers), error)
+            reply: Any = client.eval(_SCRIPT, 1, f"wrm:breaker:{rules.name}", step, token, *map(str, numbers), error)
             word, milliseconds, failures, last_error = reply
             self._failures[rules.name] = int(failures)
             return word.decode(), int(milliseconds) / 1000, last_error.decode()

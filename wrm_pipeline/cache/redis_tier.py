@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from wrm_pipeline.cache.tiers import Release, Room, nothing
 from wrm_pipeline.resilience import OptionalRedis
@@ -91,7 +91,7 @@ class RedisTier:
 
             numbers = (str(self._max_bytes), str(max(1, int(lives_s * 1000))))
             try:
-                client.eval(_SCRIPT, 3, *_INDEX, key, "put", *numbers, framed)
+                client.eval(_SCRIPT, 3, *_INDEX, key, "put", *numbers, cast("str", framed))  # its types know text only
             except OutOfMemoryError:
                 return False
             return True

@@ -104,11 +104,12 @@ class CleanRecord(logging.LogRecord):
     """A log record that never holds a secret, whoever logs it and whoever handles it, Dagster's event log included.
 
     Dagster attaches its events (a step's failure with its error, a materialization) as attribute `dagster_event`, after
-    the record is made; they are redacted when they are looked at.
+    the record is made; they are redacted when they are first looked at.
     """
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._clean: DagsterEvent | None = None
         if isinstance(self.msg, dict):  # structlog's own loggers
             self.msg = cast("str", redact_tree(self.msg))
             return
@@ -136,8 +137,9 @@ class CleanRecord(logging.LogRecord):
             event = self.__dict__[_EVENT]
         except KeyError:
             raise AttributeError(_EVENT) from None
-        clean = self.__dict__[_EVENT] = _clean_event(event)
-        return clean
+        if event is not self._clean:
+            event = self._clean = self.__dict__[_EVENT] = _clean_event(event)
+        return cast("DagsterEvent", event)
 
     @dagster_event.setter
     def dagster_event(self, event: "DagsterEvent") -> None:
