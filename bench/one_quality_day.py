@@ -12,6 +12,7 @@ from dagster import materialize
 
 import wrm_pipeline.definitions  # noqa: F401 - part of what is measured
 from wrm_pipeline.assets.quality import wrm_stations_anomalies, wrm_stations_profile
+from wrm_pipeline.resources.cache import CacheResource
 from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 
@@ -23,7 +24,7 @@ def main() -> None:
     materialize(
         assets,
         partition_key=sys.argv[1],
-        resources={"object_store": ObjectStoreResource(), "metrics": MetricsResource()},
+        resources={"object_store": ObjectStoreResource(), "cache": CacheResource(), "metrics": MetricsResource()},
     )
     seconds = time.perf_counter() - started
     # Of this program alone: getrusage counts what the parent held when it forked.

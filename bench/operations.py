@@ -5,11 +5,9 @@ A run is a whole process, as Dagster starts it: settings, Vault, import, the job
 
 import socket
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -23,13 +21,14 @@ from wrm_pipeline.lake.keys import LakeKeys, Layer
 from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.settings import StoreSettings, load_settings
 from wrm_pipeline.vault.client import VaultAccess, VaultClient
+from wrm_pipeline_tests.fixtures.collector import Collector
 from wrm_pipeline_tests.fixtures.monitoring import LocalPushgateway
 from wrm_pipeline_tests.fixtures.vault import LocalVault
 
 ON_AT_MOST: Final = 1.05
 BROKEN_LIMIT_S: Final = 1.0
 SECRET_LIMIT_S: Final = 0.5
-_ROUNDS: Final = 9
+_ROUNDS: Final = 15
 _READS: Final = 40
 _PSEUDONYM_KEY: Final = "0123456789abcdef" * 2
 _SECRETS: Final = ("S3_ACCESS_KEY_ID", "S3_SECRET_ACCESS_KEY")
@@ -42,7 +41,7 @@ def measure_operations(settings: StoreSettings, environment: dict[str, str], dat
         vault = running.enter_context(LocalVault(directory / "vault"))
         redis = running.enter_context(LocalRedis(directory / "redis"))
         gateway = running.enter_context(LocalPushgateway(directory / "gateway"))
-        collector = running.enter_context(_collector())
+        collector = running.enter_context(Collector())
         silence = running.enter_context(_black_hole())
         store = running.enter_context(ObjectStore(settings))
         vault.put("development/storage", **{name.lower(): environment[name] for name in _SECRETS})
@@ -57,7 +56,7 @@ def measure_operations(settings: StoreSettings, environment: dict[str, str], dat
                 **dull,
                 **vault.variables(),
                 "WRM_PUSHGATEWAY_URL": gateway.url,
-                "OTEL_EXPORTER_OTLP_ENDPOINT": collector,
+                "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
                 "WRM_LOG_FORMAT": "json",
             },
             "broken": {
@@ -114,36 +113,9 @@ def _reads_of_vault(vault: LocalVault) -> list[float]:
     reads = []
     for _ in range(_READS + 1):
         started = time.perf_counter()
-        VaultClient(access).secret(path, "wrm_pseudonym_key")
+        VaultClient(access).read(path)["wrm_pseudonym_key"]
         reads.append(time.perf_counter() - started)
     return reads[1:]
-
-
-@contextmanager
-def _collector() -> Iterator[str]:
-    """Take whatever is posted, as a collector does; yield the address."""
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-protobuf")
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class names it so
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

@@ -28,6 +28,7 @@ from wrm_pipeline.checks.definitions import build_checks
 from wrm_pipeline.checks.marts import build_mart_checks
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.marts.catalogue import published
+from wrm_pipeline.resources.cache import CacheResource
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
@@ -77,6 +78,7 @@ def build_defs(resource_overrides: Mapping[str, object] | None = None) -> Defini
         ],
         resources={
             "object_store": ObjectStoreResource(),
+            "cache": CacheResource(),
             "feed": FeedResource(),
             "metrics": MetricsResource(),
             "vault": VaultResource(),

@@ -310,20 +310,24 @@ class OptionalRedis:
 
     def ask(self, operation: Callable[["Redis"], T]) -> T | None:
         """Return what the operation returns, or None when Redis is not to be used now. See `OptionalPart.ask`."""
-        from redis import Redis
-        from redis.backoff import NoBackoff
-        from redis.retry import Retry
+        import redis  # noqa: F401 - it takes longer than the deadline
 
         def run() -> T:
-            self._client = self._client or Redis.from_url(
-                self._url,
-                socket_connect_timeout=self._patience_s,
-                socket_timeout=self._patience_s,
-                retry=Retry(NoBackoff(), 0),
-            )
+            self._client = self._client or impatient_redis(self._url, self._patience_s)
             return operation(self._client)
 
         return self._part.ask(run)
+
+
+def impatient_redis(url: str, patience_s: float) -> "Redis":
+    """Return a client that tries once, and waits so long to connect and for each answer."""
+    from redis import Redis
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    return Redis.from_url(
+        url, socket_connect_timeout=patience_s, socket_timeout=patience_s, retry=Retry(NoBackoff(), 0)
+    )
 
 
 class RedisBreakerState:

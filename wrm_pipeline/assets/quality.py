@@ -14,6 +14,7 @@ from wrm_pipeline.assets.metadata import markdown_table
 from wrm_pipeline.contracts.active import active_contracts
 from wrm_pipeline.layers.anomalies import ANOMALIES_CODE_VERSION, build_anomalies
 from wrm_pipeline.layers.profile import PROFILE_CODE_VERSION, build_profile
+from wrm_pipeline.resources.cache import CacheResource
 from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
 from wrm_pipeline.settings import load_settings
@@ -50,14 +51,14 @@ _PROFILE_COLUMNS: Final = TableSchema(
     metadata={"dagster/column_schema": _ANOMALY_COLUMNS},
 )
 def wrm_stations_anomalies(
-    context: AssetExecutionContext, object_store: ObjectStoreResource, metrics: MetricsResource
+    context: AssetExecutionContext, object_store: ObjectStoreResource, cache: CacheResource, metrics: MetricsResource
 ) -> MaterializeResult[Any]:
     """What is odd about a day's stations: against their own history, to an isolation forest, to rules of the trade."""
     lake = object_store.lake
 
     def build(partition: str) -> tuple[Mapping[str, Any], str]:
         started = time.monotonic()
-        built = build_anomalies(lake, active_contracts(), dt.date.fromisoformat(partition))
+        built = build_anomalies(lake, active_contracts(), dt.date.fromisoformat(partition), cache.cache)
         rows = built.found.rows
         methods = Counter(rows.column("method").to_pylist())
         shown = rows.slice(0, _PREVIEW).to_pylist()

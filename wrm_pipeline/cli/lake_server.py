@@ -2,16 +2,15 @@
 
 import gzip
 import re
-import threading
 from contextlib import suppress
 from dataclasses import dataclass
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import PurePosixPath
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import unquote, urlsplit
 
+from wrm_pipeline.background_server import BackgroundServer
 from wrm_pipeline.lake.keys import LakeKeys
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.lake.object_store import ObjectNotFound, StoreError
@@ -48,33 +47,17 @@ def _shelves(keys: LakeKeys) -> tuple[_Shelf, ...]:
     )
 
 
-class LakeServer:
+class LakeServer(BackgroundServer):
     """Serves what lies under the lake's site/, marts/ and profiles/, to this machine alone, for reading; no listings.
 
-    A context manager: it listens from its making on and answers between entry and exit.
+    Its address stands for the lake's prefix.
     """
 
     def __init__(self, lake: Lake, port: int = 0) -> None:
-        self._server = _Server(("127.0.0.1", port), _Handler)
-        self._server.lake = lake
-        self._server.shelves = _shelves(lake.keys)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="lake-server", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """The address that stands for the lake's prefix."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        server = _Server(("127.0.0.1", port), _Handler)
+        server.lake = lake
+        server.shelves = _shelves(lake.keys)
+        super().__init__(server, "lake-server")
 
 
 class _Server(ThreadingHTTPServer):

@@ -34,9 +34,9 @@ def lineage(key: str, partition: str | None, *, show_all: bool, as_json: bool) -
     """
     from wrm_pipeline.operations.lineage_walk import walk
     from wrm_pipeline.resources.object_store import open_lake
-    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.run_settings import load_run_settings
 
-    lake = open_lake(load_settings())
+    lake = open_lake(load_run_settings())
     with lake.store:
         found = walk(lake, key, partition)
     if as_json:

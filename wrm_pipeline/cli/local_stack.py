@@ -10,7 +10,8 @@ from pathlib import Path
 
 from wrm_pipeline.cli.local_servers import LocalServerError, LocalStore, is_free
 from wrm_pipeline.feed.simulator import SimulatorServer
-from wrm_pipeline.settings import LOCAL_DIRECTORY, LOCAL_ENVIRONMENT, load_settings, set_environment
+from wrm_pipeline.settings import LOCAL_DIRECTORY, LOCAL_ENVIRONMENT, set_environment
+from wrm_pipeline.vault.run_settings import load_run_settings
 
 _S3_PORT = 8333
 _FEED_PORT = 8787
@@ -56,7 +57,7 @@ def _is_alone(parts: ExitStack) -> bool:
 
 
 def _start(parts: ExitStack, *, speed: float, bad_rows: int, announce: bool) -> LocalStack:
-    settings = load_settings()
+    settings = load_run_settings()
     if settings.wrm_env == "production" and not (settings.has_store and settings.has_feed):
         raise LocalServerError(
             "WRM_ENV is production, where nothing is started as a stand-in. Set S3_ENDPOINT_URL and WRM_FEED_URL."

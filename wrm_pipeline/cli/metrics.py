@@ -159,7 +159,9 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
         ),
         lake=Source("lake", _lake_reading(), every_s=_LAKE_S) if has_lake else None,
         vault=Source("vault", lambda: _vault_answers(settings), every_s=_PARTS_S) if settings.vault_enabled else None,
-        redis=Source("redis", _open_breakers, every_s=_PARTS_S) if settings.redis_url is not None else None,
+        redis=Source("redis", _open_breakers, every_s=_PARTS_S)
+        if settings.redis_url is not None or settings.vault_enabled
+        else None,
         certificates=Source("certificates", lambda: certificate_expiries(https), every_s=_CERTIFICATES_S)
         if https
         else None,
@@ -205,8 +207,12 @@ def _vault_answers(settings: "Settings") -> bool:
 def _open_breakers() -> Mapping[str, bool]:
     """Return whether each breaker is open, as runs share it; half open counts as open until a trial succeeds."""
     from wrm_pipeline.operations.exporter import BREAKERS
-    from wrm_pipeline.operations.health import redis_client
+    from wrm_pipeline.operations.health import DEADLINE_S
+    from wrm_pipeline.resilience import impatient_redis
     from wrm_pipeline.vault.run_settings import load_run_settings
 
-    with redis_client(load_run_settings()) as client:
+    redis_url = load_run_settings().redis_url
+    if redis_url is None:  # it might have been in Vault
+        return {}
+    with impatient_redis(redis_url.get_secret_value(), DEADLINE_S) as client:
         return {name: bool(client.hget(f"wrm:breaker:{name}", "opened_at")) for name in BREAKERS}

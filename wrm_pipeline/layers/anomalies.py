@@ -6,6 +6,7 @@ from typing import Final
 
 import pyarrow as pa
 
+from wrm_pipeline.cache.cache import Cache
 from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.lake.day_object import parquet_bytes
 from wrm_pipeline.lake.lake import PARQUET, Lake
@@ -32,8 +33,14 @@ class BuiltAnomalies:
     inputs: Inputs
 
 
-def build_anomalies(lake: Lake, contracts: Contracts, day: dt.date) -> BuiltAnomalies:
+def build_anomalies(lake: Lake, contracts: Contracts, day: dt.date, cache: Cache | None = None) -> BuiltAnomalies:
     """Find the anomalies of a day and store them, as Parquet, in place of earlier ones.
+
+    Args:
+        lake: the lake.
+        contracts: they say which days are blocked.
+        day: the UTC day.
+        cache: keeps the hours of the days before it for the next night.
 
     Raises:
         LayerError: the day is not there, or a blocking check fails.
@@ -48,6 +55,7 @@ def build_anomalies(lake: Lake, contracts: Contracts, day: dt.date) -> BuiltAnom
         HISTORY_DAYS,
         _COLUMNS,
         lambda rows, _: station_hours(rows),
+        cache=cache,
         kept_as=f"station_hours {_code_version()}",
     )
     for past_day, etag, hours in past:

@@ -14,7 +14,7 @@ from typing import Any, Final, TypeVar
 
 import pyarrow as pa
 
-from wrm_pipeline.cache.cache import cache_key
+from wrm_pipeline.cache.cache import Cache, cache_key
 from wrm_pipeline.cache.frame import ARROW
 from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.lake.keys import Layer
@@ -51,7 +51,8 @@ def past_days(
     columns: Sequence[str],
     reduce: Callable[[pa.Table, dt.date], T],
     *,
-    kept_as: str | None = None,
+    cache: Cache | None = None,
+    kept_as: str = "",
 ) -> Iterator[tuple[dt.date, str, T]]:
     """Yield date, ETag and reduction of each of the `count` days before `day` that there is and that can be trusted.
 
@@ -64,8 +65,9 @@ def past_days(
         count: how far back.
         columns: all that `reduce` looks at.
         reduce: takes a day's rows, and its date.
-        kept_as: the name and version of `reduce`, when it gives tables: the cache then keeps them, so that a day which
-            has not changed is neither fetched nor reduced again the next night.
+        cache: keeps what `reduce` gives, when these are tables, so that a day which has not changed is neither fetched
+            nor reduced again the next night.
+        kept_as: the name and version of `reduce`, for the cache.
     """
     schema = pa.schema([ENHANCED.field(name) for name in columns])
 
@@ -76,9 +78,9 @@ def past_days(
         return stored.info.etag, reduce(stored.rows, past)
 
     def found(past: dt.date) -> tuple[str, T] | None:
-        if kept_as is None:
+        if cache is None:
             return reduced(past)
-        return _kept(lake, past, f"{kept_as} {blocking_stamp(contracts)}", lambda: reduced(past))
+        return _kept(lake, past, cache, f"{kept_as} {blocking_stamp(contracts)}", lambda: reduced(past))
 
     days = [day - dt.timedelta(days=back) for back in range(count, 0, -1)]
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="past") as pool:
@@ -92,12 +94,14 @@ def past_days(
                 yield past, *result
 
 
-def _kept(lake: Lake, past: dt.date, made_by: str, reduced: Callable[[], tuple[str, T] | None]) -> tuple[str, T] | None:
+def _kept(
+    lake: Lake, past: dt.date, cache: Cache, made_by: str, reduced: Callable[[], tuple[str, T] | None]
+) -> tuple[str, T] | None:
     """Return a day's ETag and reduction, from the cache when the day is what it was when it was reduced."""
-    cache, key = lake.store.cache, lake.keys.layer_object(Layer.ENHANCED, past)
-    now = None if cache is None else lake.store.head(key)
-    if cache is None or now is None:
-        return reduced()
+    address = lake.store.uri(lake.keys.layer_object(Layer.ENHANCED, past))
+    now = lake.store.head(lake.keys.layer_object(Layer.ENHANCED, past))
+    if now is None:
+        return None
 
     def build() -> T:
         built = reduced()
@@ -106,7 +110,7 @@ def _kept(lake: Lake, past: dt.date, made_by: str, reduced: Callable[[], tuple[s
         return built[1]
 
     try:
-        value: T = cache.values.get_or_build(cache_key(_REDUCED, made_by, key, now.etag), build, ARROW, ttl_s=_KEPT_S)
+        value: T = cache.get_or_build(cache_key(_REDUCED, made_by, address, now.etag), build, ARROW, ttl_s=_KEPT_S)
     except _NotToBeKeptError as error:
         return error.built
     return now.etag, value

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Final
 from wrm_pipeline.lake.doctor import Finding, Status
 from wrm_pipeline.lake.keys import LakeKeys, snapshot_time
 from wrm_pipeline.lake.object_store import ObjectStore, StoreError
-from wrm_pipeline.resilience import RetryPolicy
+from wrm_pipeline.resilience import RetryPolicy, impatient_redis
 from wrm_pipeline.settings import Settings, SettingsError
 from wrm_pipeline.vault.errors import VaultError
 from wrm_pipeline.vault.run_settings import load_run_settings
 
 if TYPE_CHECKING:
     from dagster import DagsterInstance
-    from redis import Redis
 
 # The promise is 2 s for `wrm health` as a whole, and starting Python takes some of it.
 DEADLINE_S: Final = 0.7
@@ -246,27 +245,6 @@ def vault_state(settings: Settings) -> str:
 def _redis(settings: Settings) -> Finding:
     if settings.redis_url is None:
         return Finding("redis", Status.SKIP, "neither the settings nor Vault name one")
-    with redis_client(settings) as client:
+    with impatient_redis(settings.redis_url.get_secret_value(), DEADLINE_S) as client:
         client.ping()
     return Finding("redis", Status.OK, "it answers")
-
-
-def redis_client(settings: Settings) -> "Redis":
-    """Return a client that tries once and is as patient as a check of health.
-
-    Raises:
-        SettingsError: REDIS_URL is not set.
-    """
-    from redis import Redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    if settings.redis_url is None:
-        raise SettingsError("REDIS_URL not set")
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(),
-        decode_responses=True,
-        socket_connect_timeout=DEADLINE_S,
-        socket_timeout=DEADLINE_S,
-        retry=Retry(NoBackoff(), 0),
-    )

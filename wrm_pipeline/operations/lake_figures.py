@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from cryptography import x509
 
 from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.lake.dead_letters import DeadLetter, read_letters
@@ -309,41 +310,5 @@ def _expiry(host: str, port: int) -> float:
         socket.create_connection((host, port), timeout=_HANDSHAKE_S) as connection,
         context.wrap_socket(connection, server_hostname=host) as tls,
     ):
-        return not_after(tls.getpeercert(binary_form=True) or b"")
-
-
-def not_after(certificate: bytes) -> float:
-    """Return when a DER certificate (RFC 5280) expires, Unix seconds; `ssl` decodes verified ones only.
-
-    Raises:
-        ValueError: it is no certificate.
-    """
-    parts = _elements(_elements(_elements(certificate)[0][1])[0][1])
-    if parts and parts[0][0] == 0xA0:  # the version, which the oldest ones leave out
-        parts = parts[1:]
-    if len(parts) < 4:
-        raise ValueError("this is no certificate")
-    _serial, _algorithm, _issuer, validity = parts[:4]
-    kind, text = _elements(validity[1])[1]
-    form = "%y%m%d%H%M%SZ" if kind == 0x17 else "%Y%m%d%H%M%SZ"  # UTCTime ends in 2049
-    return dt.datetime.strptime(text.decode("ascii"), form).replace(tzinfo=dt.UTC).timestamp()
-
-
-def _elements(der: bytes) -> list[tuple[int, bytes]]:
-    """Take DER apart: tag and content of each element, one after the other."""
-    found: list[tuple[int, bytes]] = []
-    try:
-        while der:
-            tag, size, start = der[0], der[1], 2
-            if size & 0x80:
-                start += size & 0x7F
-                size = int.from_bytes(der[2:start], "big")
-            if start + size > len(der):
-                raise ValueError("this is no certificate")
-            found.append((tag, der[start : start + size]))
-            der = der[start + size :]
-    except IndexError:
-        raise ValueError("this is no certificate") from None
-    if not found:
-        raise ValueError("this is no certificate")
-    return found
+        certificate = tls.getpeercert(binary_form=True) or b""
+    return x509.load_der_x509_certificate(certificate).not_valid_after_utc.timestamp()

@@ -9,13 +9,13 @@ from contextlib import suppress
 from dataclasses import asdict
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 from urllib.parse import urlsplit
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from wrm_pipeline.background_server import BackgroundServer
 from wrm_pipeline.lake.doctor import Finding
 from wrm_pipeline.operations.exporter import Source
 from wrm_pipeline.operations.health import is_healthy
@@ -30,8 +30,8 @@ _STYLE: Final = (
 )
 
 
-class MetricsServer:
-    """Serves metrics and health; a context manager, it listens from its making on.
+class MetricsServer(BackgroundServer):
+    """Serves metrics and health.
 
     Args:
         registry: what /metrics shows.
@@ -55,29 +55,12 @@ class MetricsServer:
         host: str = "127.0.0.1",
         port: int = 0,
     ) -> None:
-        self._server = _Server((host, port), _Handler)
-        self._server.registry = registry
-        self._server.sources = tuple(sources)
-        self._server.readiness = _Readiness(check_health)
-        self._server.links = dict(links)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics-server", daemon=True)
-
-    @property
-    def url(self) -> str:
-        """The address."""
-        host, port = self._server.server_address[:2]
-        return f"http://{host!s}:{port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        server = _Server((host, port), _Handler)
+        server.registry = registry
+        server.sources = tuple(sources)
+        server.readiness = _Readiness(check_health)
+        server.links = dict(links)
+        super().__init__(server, "metrics-server")
 
 
 class _Readiness:

@@ -182,21 +182,6 @@ class VaultClient:
             if value is not None
         }
 
-    def secret(self, path: str, key: str, *, max_age_s: float = 0.0) -> SecretStr:
-        """Return one value.
-
-        Raises:
-            SecretNotFound: there is nothing at this path, or not this key.
-        """
-        values = self.read(path, max_age_s=max_age_s)
-        if key not in values:
-            there = ", ".join(sorted(values)) or "none"
-            raise SecretNotFound(
-                f"Vault at {self.address}: {self.place(path)} has no key {key} (its keys: {there}). Write it with "
-                "`wrm secrets put`."
-            )
-        return values[key]
-
     def write(self, path: str, values: Mapping[str, SecretStr]) -> bool:
         """Set keys at a path and keep its others; tell whether anything was different.
 

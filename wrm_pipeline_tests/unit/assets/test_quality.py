@@ -10,18 +10,15 @@ import pyarrow.parquet as pq
 import pytest
 
 from wrm_pipeline.cache.cache import Cache
-from wrm_pipeline.cache.objects import ObjectCache
 from wrm_pipeline.contracts.model import Contracts
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
-from wrm_pipeline.lake.keys import LakeKeys, Layer
+from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.lake import Lake
-from wrm_pipeline.lake.object_store import ObjectStore
 from wrm_pipeline.layers.anomalies import HISTORY_DAYS, build_anomalies
 from wrm_pipeline.layers.derived import past_days
 from wrm_pipeline.layers.enhanced import build_enhanced_day
 from wrm_pipeline.layers.profile import TRAILING_DAYS, build_profile
 from wrm_pipeline.layers.report import LayerError, Provenance
-from wrm_pipeline.settings import StoreSettings
 from wrm_pipeline.transform.anomalies.tables import ANOMALY_SCHEMA
 from wrm_pipeline_tests.fixtures.dagster import DAY, Pipeline, at, contents, put_raw
 from wrm_pipeline_tests.fixtures.snapshots import CONTRACTS, FORMAT
@@ -160,15 +157,8 @@ def test_history_reads_the_columns_that_are_asked_for_and_no_others(lake: Lake) 
     assert rows.column_names == ["station_id", "bikes"]
 
 
-@pytest.fixture
-def cached_lake(store_settings: StoreSettings) -> Iterator[Lake]:
-    """An empty lake with a cache."""
-    with ObjectStore(store_settings, cache=ObjectCache(Cache())) as store:
-        yield Lake(store, LakeKeys(store.prefix))
-
-
-def test_a_day_of_the_past_is_fetched_and_reduced_once_while_it_stays_as_it_is(cached_lake: Lake) -> None:
-    lake, reduced = cached_lake, []
+def test_a_day_of_the_past_is_fetched_and_reduced_once_while_it_stays_as_it_is(lake: Lake) -> None:
+    cache, reduced = Cache(), []
     for day in days_before(3):
         build(lake, day)
 
@@ -177,7 +167,7 @@ def test_a_day_of_the_past_is_fetched_and_reduced_once_while_it_stays_as_it_is(c
             reduced.append(day)
             return rows.slice(0, 5)
 
-        return list(past_days(lake, CONTRACTS, DAY, 3, ["station_id", "bikes"], reduce, kept_as="five rows"))
+        return list(past_days(lake, CONTRACTS, DAY, 3, ["station_id", "bikes"], reduce, cache=cache, kept_as="five"))
 
     first, once = history(), sorted(reduced)
     reduced.clear()
@@ -196,14 +186,15 @@ def test_a_day_of_the_past_is_fetched_and_reduced_once_while_it_stays_as_it_is(c
     assert after[1][1] != first[1][1]
 
 
-def test_what_the_cache_has_of_a_day_is_not_used_once_the_contract_blocks_it(cached_lake: Lake) -> None:
-    build(cached_lake, DAY - dt.timedelta(days=1), bad_rows=20)
+def test_what_the_cache_has_of_a_day_is_not_used_once_the_contract_blocks_it(lake: Lake) -> None:
+    cache = Cache()
+    build(lake, DAY - dt.timedelta(days=1), bad_rows=20)
     rule = CONTRACTS.enhanced.rules["dead_letter_ratio"]
     rules = {**CONTRACTS.enhanced.rules, rule.name: replace(rule, arguments={**rule.arguments, "block_above": 0.001})}
     strict = replace(CONTRACTS, enhanced=replace(CONTRACTS.enhanced, rules=rules))
 
     def days(contracts: Contracts) -> list[dt.date]:
-        found = past_days(cached_lake, contracts, DAY, 1, ["bikes"], lambda rows, _: rows, kept_as="rows")
+        found = past_days(lake, contracts, DAY, 1, ["bikes"], lambda rows, _: rows, cache=cache, kept_as="rows")
         return [day for day, _, _ in found]
 
     assert days(CONTRACTS) == [DAY - dt.timedelta(days=1)]

@@ -12,7 +12,7 @@ from wrm_pipeline.cli.local_servers import LocalStore
 from wrm_pipeline.lake.object_store import ObjectStore, StoreRefused
 from wrm_pipeline.resources.vault import VaultResource
 from wrm_pipeline.settings import SettingsError, load_settings
-from wrm_pipeline.vault.errors import SecretNotFound, VaultDenied, VaultSealed
+from wrm_pipeline.vault.errors import VaultDenied, VaultSealed
 from wrm_pipeline.vault.run_settings import load_run_settings
 from wrm_pipeline_tests.fixtures.fault_proxy import FaultProxy
 from wrm_pipeline_tests.fixtures.vault import LocalVault, set_variables
@@ -282,15 +282,10 @@ def test_the_settings_show_no_secret(through: FaultProxy) -> None:
 # --- The resource -----------------------------------------------------------------------------------------------------
 
 
-def test_the_resource_reads_settings_and_any_key_of_the_environment(vault: LocalVault, through: FaultProxy) -> None:
+def test_the_resource_reads_settings(vault: LocalVault, through: FaultProxy) -> None:
     resource = VaultResource()
 
     assert resource.settings().require_pseudonym_key() == PSEUDONYM_KEY.encode()
-    assert resource.secret("storage", "s3_secret_access_key").get_secret_value() == CANARY
-    with pytest.raises(SecretNotFound, match="has no key nothing"):
-        resource.secret("storage", "nothing")
-    with pytest.raises(VaultDenied):
-        resource.secret("other", "key")
 
 
 def test_the_resource_shows_nothing_secret_in_its_config(through: FaultProxy) -> None:

@@ -37,7 +37,7 @@ def client_of(vault: LocalVault, address: str, **overrides: object) -> VaultClie
 
 
 def read(client: VaultClient) -> str:
-    return client.secret(STORAGE, "key").get_secret_value()
+    return client.read(STORAGE)["key"].get_secret_value()
 
 
 def hand_over(vault: LocalVault) -> str:
@@ -116,7 +116,7 @@ def test_many_at_once_unwrap_it_once(vault: LocalVault, through: FaultProxy) -> 
 PROCESS = f"""
 from wrm_pipeline.settings import load_settings
 from wrm_pipeline.vault.run_settings import vault_client
-print(vault_client(load_settings()).secret({STORAGE!r}, "key").get_secret_value())
+print(vault_client(load_settings()).read({STORAGE!r})["key"].get_secret_value())
 """
 
 
