@@ -156,7 +156,7 @@ def step(
                     seconds=time.monotonic() - started,
                     succeeded=succeeded,
                     traffic=store.traffic.snapshot() - traffic,
-                    cache=(object_store.cache.stats.snapshot() - cached).requests,
+                    cache=object_store.cache.stats.snapshot() - cached,
                     breakers_open={breaker.name: breaker.is_open() for breaker in breakers if breaker is not None},
                     feed_seconds=work.feed_seconds,
                     rows=work.rows,

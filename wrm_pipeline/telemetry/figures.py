@@ -45,6 +45,25 @@ class Transferred(Protocol):
         ...
 
 
+class Cached(Protocol):
+    """What a step asked the cache for, and what that saved: a difference of two `CacheStats`."""
+
+    @property
+    def requests(self) -> Mapping[tuple[str, str], int]:
+        """Lookups by tier and result, which is "hit" or "miss"."""
+        ...
+
+    @property
+    def requests_saved(self) -> Mapping[str, int]:
+        """Requests to S3 that were not made, by operation."""
+        ...
+
+    @property
+    def bytes_saved(self) -> int:
+        """Of bodies that were not fetched."""
+        ...
+
+
 @dataclass(frozen=True)
 class StepFigures:
     """One step, when it has ended.
@@ -53,7 +72,7 @@ class StepFigures:
         seconds: wall-clock time.
         succeeded: whether it did.
         traffic: what it sent to and received from S3; None when it did not get so far.
-        cache: requests to the cache by tier and result, which is "hit" or "miss".
+        cache: what it asked the cache for, and what that saved; None when it did not get so far.
         breakers_open: whether each circuit breaker is open now, by its name.
         feed_seconds: how long the feed took to answer; None when it was not asked.
         rows: how many became what, by "kept", "duplicate" or the name of the rule that set them aside.
@@ -62,7 +81,7 @@ class StepFigures:
     seconds: float
     succeeded: bool
     traffic: Transferred | None = None
-    cache: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    cache: Cached | None = None
     breakers_open: Mapping[str, bool] = field(default_factory=dict)
     feed_seconds: float | None = None
     rows: Mapping[str, int] = field(default_factory=dict)
@@ -114,7 +133,12 @@ def _registry(figures: StepFigures, *, finished_at: float) -> "CollectorRegistry
         gauge("s3_retries", "Attempts after the first one.", (), [((), traffic.retries)])
         directions = [(("received",), traffic.bytes_received), (("sent",), traffic.bytes_sent)]
         gauge("s3_bytes", "Bytes of bodies.", ("direction",), directions)
-    gauge("cache_requests", "Requests to the cache.", ("tier", "result"), sorted(figures.cache.items()))
+    cache = figures.cache
+    if cache is not None:
+        gauge("cache_requests", "Requests to the cache.", ("tier", "result"), sorted(cache.requests.items()))
+        saved = [((operation,), count) for operation, count in sorted(cache.requests_saved.items())]
+        gauge("cache_s3_requests_saved", "Requests to S3 that the cache made needless.", ("operation",), saved)
+        gauge("cache_bytes_saved", "Bytes of bodies that the cache had.", (), [((), cache.bytes_saved)])
     breakers = [((name,), is_open) for name, is_open in sorted(figures.breakers_open.items())]
     gauge("breaker_open", "Whether a circuit breaker was open at the end.", ("breaker",), breakers)
     if figures.feed_seconds is not None:

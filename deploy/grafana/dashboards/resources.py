@@ -104,6 +104,19 @@ def build() -> Dashboard:
                     Query("sum by (tier, result) (wrm_step_cache_requests)", "{{tier}} {{result}}"),
                     stacked=True,
                 ),
+                lines(
+                    "S3 requests saved",
+                    "Requests that the cache made needless in all assets' newest steps together, by operation.",
+                    "none",
+                    Query("sum by (operation) (wrm_step_cache_s3_requests_saved)", "{{operation}}"),
+                    stacked=True,
+                ),
+                lines(
+                    "S3 bytes saved",
+                    "Bytes that all assets' newest steps together found in the cache.",
+                    "bytes",
+                    Query("sum(wrm_step_cache_bytes_saved)", "found in the cache"),
+                ),
             ],
             "Breakers and monitoring": [
                 states(

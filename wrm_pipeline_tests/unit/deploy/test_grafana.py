@@ -3,6 +3,7 @@
 import datetime as dt
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from deploy.grafana.dashboards import JSON_DIRECTORY, all_dashboards
+from wrm_pipeline.cache.cache import CacheStats
 from wrm_pipeline.lake.object_store import Traffic
 from wrm_pipeline.operations.event_log import AssetFigures, CheckFigures, Durations, EventLogFigures
 from wrm_pipeline.operations.exporter import Exporter, Source, Sources
@@ -170,7 +172,15 @@ def pushed() -> CollectorRegistry:
     """Return what a step pushes in which everything occurs."""
     traffic = Traffic()
     traffic.requests["GET"] += 1
-    figures = StepFigures(1.0, True, traffic, {("lru", "hit"): 1}, {"feed": False}, 1.0, {"kept": 1})
+    figures = StepFigures(
+        1.0,
+        True,
+        traffic,
+        CacheStats(Counter({("lru", "hit"): 1}), Counter(get=1), 1),
+        {"feed": False},
+        1.0,
+        {"kept": 1},
+    )
     return _registry(figures, finished_at=1.0)
 
 

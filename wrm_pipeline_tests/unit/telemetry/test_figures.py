@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from wrm_pipeline.cache.cache import CacheStats
 from wrm_pipeline.lake.object_store import Traffic
 from wrm_pipeline.telemetry import figures
 from wrm_pipeline.telemetry.figures import StepFigures, push
@@ -19,7 +20,7 @@ ALL = StepFigures(
     seconds=1.25,
     succeeded=True,
     traffic=Traffic(Counter(get=3, put=1), bytes_received=700, bytes_sent=900, retries=2),
-    cache={("lru", "hit"): 4, ("redis", "miss"): 1},
+    cache=CacheStats(Counter({("lru", "hit"): 4, ("redis", "miss"): 1}), Counter(get=3), bytes_saved=5000),
     breakers_open={"feed": False, "object-store": True},
     feed_seconds=0.5,
     rows={"kept": 748, "duplicate": 1, "bikes_negative": 2},
@@ -70,6 +71,8 @@ def test_all_that_a_step_knows_arrives(pushgateway: LocalPushgateway) -> None:  
         "wrm_step_s3_retries": {(): 2.0},
         "wrm_step_s3_bytes": {("received",): 700.0, ("sent",): 900.0},
         "wrm_step_cache_requests": {("hit", "lru"): 4.0, ("miss", "redis"): 1.0},
+        "wrm_step_cache_s3_requests_saved": {("get",): 3.0},
+        "wrm_step_cache_bytes_saved": {(): 5000.0},
         "wrm_step_breaker_open": {("feed",): 0.0, ("object-store",): 1.0},
         "wrm_step_feed_seconds": {(): 0.5},
         "wrm_step_rows": {("kept",): 748.0, ("duplicate",): 1.0, ("bikes_negative",): 2.0},

@@ -318,9 +318,8 @@ def test_configuring_twice_writes_no_line_twice(lines: Lines) -> None:
 @pytest.mark.usefixtures("lines")
 def test_an_event_that_takes_the_place_of_one_that_was_looked_at_is_redacted_too() -> None:
     """A record remembers that its event is clean, since each handler asks for it; that is said of this event alone."""
-    first, second = (
-        dg.DagsterEvent("PIPELINE_START", "some_job", message=f"{number} with {SECRET}") for number in ("first", "second")
-    )
+    first = dg.DagsterEvent("PIPELINE_START", "some_job", message=f"first with {SECRET}")
+    second = dg.DagsterEvent("PIPELINE_START", "some_job", message=f"second with {SECRET}")
     record = logging.makeLogRecord({"dagster_event": first})
     assert record.dagster_event.message == f"first with {REDACTED}"  # type: ignore[attr-defined]
     assert record.dagster_event is record.dagster_event  # type: ignore[attr-defined]
