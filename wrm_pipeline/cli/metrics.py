@@ -144,15 +144,8 @@ def dagster_home() -> Path:
 def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
     from wrm_pipeline.operations.event_log import EventLog
     from wrm_pipeline.operations.exporter import Source, Sources
-    from wrm_pipeline.operations.lake_figures import certificate_expiries
 
     has_lake = settings.has_store or settings.vault_enabled
-    endpoints = (
-        settings.s3_endpoint_url,
-        settings.vault_addr if settings.vault_enabled else None,
-        settings.wrm_public_url,
-    )
-    https = [address for address in endpoints if address is not None and address.startswith("https:")]
     return Sources(
         event_log=Source(
             "event_log", EventLog(instance, Path(instance.root_directory) / STATE_FILE).read, every_s=_EVENT_LOG_S
@@ -162,9 +155,7 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
         redis=Source("redis", _open_breakers, every_s=_PARTS_S)
         if settings.redis_url is not None or settings.vault_enabled
         else None,
-        certificates=Source("certificates", lambda: certificate_expiries(https), every_s=_CERTIFICATES_S)
-        if https
-        else None,
+        certificates=Source("certificates", _certificates, every_s=_CERTIFICATES_S),
     )
 
 
@@ -192,6 +183,21 @@ def _lake_reading() -> "Callable[[], LakeFigures]":
         return reader[0].read(dt.datetime.now(dt.UTC))
 
     return read
+
+
+def _certificates() -> Mapping[str, float]:
+    from wrm_pipeline.operations.lake_figures import certificate_expiries
+    from wrm_pipeline.settings import load_settings
+    from wrm_pipeline.vault.errors import VaultError
+    from wrm_pipeline.vault.run_settings import load_run_settings
+
+    try:
+        settings = load_run_settings()
+    except VaultError:  # perhaps because of its certificate
+        settings = load_settings()
+    vault = settings.vault_addr if settings.vault_enabled else None
+    endpoints = (settings.s3_endpoint_url, vault, settings.wrm_public_url)
+    return certificate_expiries(endpoint for endpoint in endpoints if endpoint is not None)
 
 
 def _vault_answers(settings: "Settings") -> bool:

@@ -1,5 +1,7 @@
 """Vault as a resource, for assets that need a secret."""
 
+from typing import Any
+
 from dagster import ConfigurableResource
 from pydantic import Field
 
@@ -14,10 +16,11 @@ class VaultResource(ConfigurableResource["VaultResource"]):
     mount: str | None = Field(default=None, description="Mount point of the KV engine; empty: VAULT_MOUNT")
     namespace: str | None = Field(default=None, description="Namespace; empty: VAULT_NAMESPACE")
 
-    def settings(self, *, refresh: bool = False) -> Settings:
+    def settings(self) -> Settings:
         """Return the settings of this run with its secrets; see `load_run_settings`."""
-        return load_run_settings(refresh=refresh, **self._given())
-
-    def _given(self) -> dict[str, str]:
-        given = {"vault_addr": self.address, "vault_mount": self.mount, "vault_namespace": self.namespace}
-        return {name: value for name, value in given.items() if value is not None}
+        given: dict[str, Any] = {
+            "vault_addr": self.address,
+            "vault_mount": self.mount,
+            "vault_namespace": self.namespace,
+        }
+        return load_run_settings(**{name: value for name, value in given.items() if value is not None})

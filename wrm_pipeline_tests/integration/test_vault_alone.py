@@ -4,7 +4,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,12 +13,14 @@ from wrm_pipeline.cli.local_servers import LocalRedis
 from wrm_pipeline.cli.metrics import metrics_server
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.settings import StoreSettings
+from wrm_pipeline_tests.fixtures.certificates import loopback_tls
 from wrm_pipeline_tests.fixtures.dagster import contents
+from wrm_pipeline_tests.fixtures.fault_proxy import FaultProxy
 from wrm_pipeline_tests.fixtures.monitoring import fetch
+from wrm_pipeline_tests.fixtures.servers import wait_until
 from wrm_pipeline_tests.fixtures.vault import LocalVault, set_variables, vault, vault_server  # noqa: F401 - fixtures
 
 WRM = str(Path(sys.executable).with_name("wrm"))
-SHOWN = ('wrm_exporter_source_up{source="lake"} 1.0', 'wrm_breaker_open{breaker="feed"} 0.0')
 Command = Callable[..., subprocess.CompletedProcess[str]]
 
 
@@ -88,16 +89,39 @@ def test_snapshots_go_through_the_pipeline_and_every_command_finds_them(
     }
 
 
-def test_the_metrics_show_the_lake_and_the_breakers(
-    variables: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The home of a Dagster instance."""
     home = tmp_path / "home"
     home.mkdir()
     (home / "dagster.yaml").touch()
+    return home
+
+
+def page_with(*lines: str) -> None:
+    """Serve the metrics until all these lines are on the page."""
+    with metrics_server("127.0.0.1", 0) as url:
+        wait_until(lambda: all(line in fetch(f"{url}/metrics") for line in lines), within_s=30)
+
+
+def test_the_metrics_show_the_lake_and_the_breakers(
+    variables: dict[str, str], home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     set_variables(monkeypatch, {**variables, "DAGSTER_HOME": str(home)})
 
-    with metrics_server("127.0.0.1", 0) as url:
-        given_up = time.monotonic() + 20
-        while missing := [line for line in SHOWN if line not in fetch(f"{url}/metrics")]:
-            assert time.monotonic() < given_up, f"not shown: {missing}"
-            time.sleep(0.1)
+    page_with('wrm_exporter_source_up{source="lake"} 1.0', 'wrm_breaker_open{breaker="feed"} 0.0')
+
+
+def test_the_metrics_show_when_the_certificate_of_the_store_ends(
+    variables: dict[str, str],
+    vault: LocalVault,  # noqa: F811 - the fixture
+    home: Path,
+    tmp_path: Path,
+    store_settings: StoreSettings,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    set_variables(monkeypatch, {**variables, "DAGSTER_HOME": str(home)})
+    with FaultProxy(store_settings.endpoint_url, tls=loopback_tls(tmp_path).server) as proxy:
+        vault.put("development/storage", **{**vault.get("development/storage"), "s3_endpoint_url": proxy.url})
+
+        page_with(f'wrm_certificate_expiry_timestamp_seconds{{endpoint="{proxy.url}"}}')
