@@ -54,8 +54,9 @@ def wrm_stations_raw_data_sensor(
             )
             for request in decision.requests
         ]
+    newest = max((cursor.after, *cursor.seen)) or "the beginning"
     return SensorResult(
         run_requests=requests,
-        skip_reason=None if decision.requests else f"No new raw objects after {cursor.after or 'the beginning'}",
+        skip_reason=None if decision.requests else f"No new raw objects after {newest}",
         cursor=decision.cursor.model_dump_json(),
     )

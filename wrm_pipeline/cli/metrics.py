@@ -146,6 +146,8 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
     from wrm_pipeline.operations.exporter import Source, Sources
 
     has_lake = settings.has_store or settings.vault_enabled
+    addresses = (settings.s3_endpoint_url, settings.wrm_public_url)
+    has_https = settings.vault_enabled or any(address and address.startswith("https:") for address in addresses)
     return Sources(
         event_log=Source(
             "event_log", EventLog(instance, Path(instance.root_directory) / STATE_FILE).read, every_s=_EVENT_LOG_S
@@ -155,7 +157,7 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
         redis=Source("redis", _open_breakers, every_s=_PARTS_S)
         if settings.redis_url is not None or settings.vault_enabled
         else None,
-        certificates=Source("certificates", _certificates, every_s=_CERTIFICATES_S),
+        certificates=Source("certificates", _certificates, every_s=_CERTIFICATES_S) if has_https else None,
     )
 
 

@@ -25,8 +25,14 @@ _FINDINGS_LAST_S: Final = 2.0
 _POLICY: Final = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'"
 _JSON: Final = "application/json; charset=utf-8"
 _STYLE: Final = (
-    "body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem;color-scheme:light dark}"
-    "td,th{text-align:left;padding:.2rem 1.2rem .2rem 0}"
+    ":root{color-scheme:light dark}"
+    "body{font:16px/1.5 system-ui,sans-serif;max-width:56rem;margin:2rem auto;padding:0 1rem}"
+    "td,th{text-align:left;vertical-align:top;padding:.2rem 1.2rem .2rem 0}th{white-space:nowrap}"
+    "td:nth-child(2){font-weight:600;white-space:nowrap}"
+    ".ok td:nth-child(2){color:light-dark(#17692f,#7fd69a)}.warn td:nth-child(2){color:light-dark(#8a5a00,#f0c060)}"
+    ".fail td:nth-child(2){color:light-dark(#b3261e,#ff9a92)}"
+    "@media(max-width:40rem){th{display:none}tr{display:block;margin-bottom:1rem}"
+    "td{display:block;padding:0;overflow-wrap:anywhere}}"
 )
 
 
@@ -128,12 +134,19 @@ class _Handler(BaseHTTPRequestHandler):
             f'<li><a href="{html.escape(address)}">{html.escape(name)}</a></li>'
             for name, address in (links | self.server.links).items()
         )
-        rows = "".join(_row(source) for source in self.server.sources)
+        parts = "".join(
+            _row(finding.status, finding.name, finding.status, finding.found, finding.remedy)
+            for finding in self.server.readiness.findings()
+        )
+        sources = "".join(_source(source) for source in self.server.sources)
         return (
             '<!doctype html><html lang="en"><head><meta charset="utf-8">'
             '<meta name="viewport" content="width=device-width"><title>wrm metrics</title>'
-            f"<style>{_STYLE}</style></head><body><h1>wrm metrics</h1><ul>{items}</ul><h2>Sources</h2>"
-            f"<table><tr><th>source</th><th>state</th><th>last good reading (UTC)</th></tr>{rows}</table></body></html>"
+            f"<style>{_STYLE}</style></head><body><h1>wrm metrics</h1><ul>{items}</ul>"
+            f"<h2>Parts</h2><table><tr><th>part</th><th>state</th><th>found</th><th>what to do</th></tr>{parts}</table>"
+            "<h2>Sources of the metrics</h2>"
+            f"<table><tr><th>source</th><th>state</th><th>last good reading (UTC)</th></tr>{sources}</table>"
+            "</body></html>"
         )
 
     def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
@@ -152,8 +165,11 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing: a scrape every few seconds is no news."""
 
 
-def _row(source: Source[object]) -> str:
+def _source(source: Source[object]) -> str:
     _, is_up, read_at = source.last()
-    state = "answers" if is_up else "does not answer"
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(read_at)) if read_at is not None else "never"
-    return f"<tr><td>{html.escape(source.name)}</td><td>{state}</td><td>{when}</td></tr>"
+    return _row("ok" if is_up else "fail", source.name, "answers" if is_up else "does not answer", when)
+
+
+def _row(state: str, *cells: str) -> str:
+    return f'<tr class="{state}">{"".join(f"<td>{html.escape(cell)}</td>" for cell in cells)}</tr>'

@@ -353,11 +353,12 @@ def test_a_warning_leaves_it_ready(parts: ExitStack) -> None:
     assert [finding["status"] for finding in document["findings"]] == ["ok", "warn"]
 
 
-def test_the_start_page_is_escaped_and_loads_nothing(parts: ExitStack) -> None:
+def test_the_start_page_shows_parts_and_sources_is_escaped_and_loads_nothing(parts: ExitStack) -> None:
     page = fetch(serve(parts, exporter_of(parts, vault=lambda: True)) + "/")
 
     assert "Dagster &lt;UI&gt;" in page
     assert 'href="https://dagster.example.org/?a=1&amp;b=&quot;2&quot;"' in page
+    assert "<td>redis</td><td>warn</td><td>it does not</td><td>Start &lt;it&gt;.</td>" in page
     assert "<UI>" not in page
     assert "<script" not in page
     assert "src=" not in page

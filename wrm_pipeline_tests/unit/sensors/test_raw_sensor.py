@@ -67,6 +67,8 @@ def test_the_next_tick_asks_only_for_what_is_new_since(pipeline: Pipeline) -> No
     third = tick(pipeline, first.cursor)
 
     assert requests(second) == []
+    assert isinstance(second, dg.SensorResult)
+    assert "wrm_stations_2025-05-12_08-00-00.txt" in str(second.skip_reason)
     assert requests(third) == [("2025-05-12", "2025-05-12:wrm_stations_2025-05-12_08-05-00.txt")]
 
 
