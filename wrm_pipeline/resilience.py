@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 import tenacity
 from tenacity.wait import wait_base
 
+from wrm_pipeline.errors import ExpectedError, words_of
+
 if TYPE_CHECKING:
     from redis import Redis
 
@@ -54,7 +56,7 @@ class RetryPolicy:
     cap_s: float = 10.0
 
 
-class BreakerOpen(Exception):  # noqa: N818 - a state, not a fault of the caller
+class BreakerOpen(ExpectedError):  # noqa: N818 - a state, not a fault of the caller
     """The call was not made, because the ones before it failed.
 
     Attributes:
@@ -268,9 +270,7 @@ class OptionalPart:
                 try:
                     answer.append(operation())
                 except Exception as problem:  # noqa: BLE001 - whatever the optional part does, the run goes on
-                    # Its text may quote an address with a password; the operating system's words do not.
-                    words = problem.strerror if isinstance(problem, OSError) else None
-                    problems.append(words or type(problem).__name__)
+                    problems.append(words_of(problem))  # its text may quote an address with a password
 
             thread = threading.Thread(target=run, name=f"optional-{self.name}", daemon=True)
             thread.start()

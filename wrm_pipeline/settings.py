@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from wrm_pipeline.errors import ExpectedError
+
 DEFAULT_FEED_URL = "https://gladys.geog.ucl.ac.uk/bikesapi/load.php?scheme=wroclaw"
 # Everything that runs on this machine alone lies here, beside the project; `make clean` removes it.
 LOCAL_DIRECTORY = Path(".wrm")
@@ -28,7 +30,7 @@ _LEAST_KEY_LENGTH = 32
 LOOPBACK_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-class SettingsError(ValueError):
+class SettingsError(ExpectedError, ValueError):
     """A setting is missing or wrong; the message names the variable and the remedy, never a secret."""
 
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from dagster import (
     AssetExecutionContext,
@@ -25,31 +25,15 @@ from dagster import (
 
 from wrm_pipeline.assets.metadata import table_schema
 from wrm_pipeline.assets.partitions import daily_partitions
-from wrm_pipeline.contracts.model import Contract, ContractError
-from wrm_pipeline.feed.fetch import FeedError
+from wrm_pipeline.contracts.model import Contract
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.lake.keys import snapshot_name
-from wrm_pipeline.lake.object_store import StoreError
-from wrm_pipeline.layers.report import LayerError, Provenance
-from wrm_pipeline.marts.database import MartsError
-from wrm_pipeline.resilience import BreakerOpen
+from wrm_pipeline.layers.report import Provenance
 from wrm_pipeline.resources.feed import FeedResource
 from wrm_pipeline.resources.metrics import MetricsResource
 from wrm_pipeline.resources.object_store import ObjectStoreResource
-from wrm_pipeline.settings import SettingsError
 from wrm_pipeline.telemetry import logs, traces
 from wrm_pipeline.telemetry.figures import StepFigures
-from wrm_pipeline.vault.errors import VaultError
-
-EXPECTED_ERRORS: Final = (
-    LayerError,
-    StoreError,
-    FeedError,
-    BreakerOpen,
-    SettingsError,
-    ContractError,
-    MartsError,
-    VaultError,
-)
 
 
 def contract_metadata(contract: Contract) -> dict[str, Any]:
@@ -97,7 +81,7 @@ def clear_failures() -> Iterator[None]:
     """Turn expected errors into Dagster failures that carry their sentence; retries are used up by then."""
     try:
         yield
-    except EXPECTED_ERRORS as error:
+    except ExpectedError as error:
         raise Failure(description=str(error), allow_retries=False) from error
 
 
@@ -189,7 +173,7 @@ def materialize_days(
         try:
             with logs.bind(partition=day):
                 done[day], _ = build(day)
-        except EXPECTED_ERRORS as error:
+        except ExpectedError as error:
             failed[day] = str(error)
         outcome = f"failed: {failed[day]}" if day in failed else "built"
         context.log.info("%d of %d days (%d %%), %s: %s", number, len(days), 100 * number // len(days), day, outcome)

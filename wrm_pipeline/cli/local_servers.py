@@ -23,6 +23,7 @@ from typing import IO, Self
 
 from pydantic import SecretStr
 
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.lake.object_store import build_client
 from wrm_pipeline.settings import StoreSettings, subprocess_environment
 
@@ -38,7 +39,7 @@ _GRPC_OFFSET = 10_000
 _PORT_RANGE = range(12_000, 22_000)
 
 
-class LocalServerError(RuntimeError):
+class LocalServerError(ExpectedError):
     """A local server did not start; the message says which, why, and where its log is."""
 
 

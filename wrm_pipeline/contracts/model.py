@@ -10,9 +10,10 @@ from enum import StrEnum
 import pyarrow as pa
 
 from wrm_pipeline.contracts.vocabulary import Scope
+from wrm_pipeline.errors import ExpectedError
 
 
-class ContractError(ValueError):
+class ContractError(ExpectedError, ValueError):
     """A contract is malformed; the message begins with its file and line and says what to write instead."""
 
 

@@ -23,6 +23,7 @@ from urllib3.exceptions import InvalidHeader, LocationParseError
 from urllib3.util import Retry, Url, parse_url
 
 from wrm_pipeline import __version__
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.resilience import CircuitBreaker, Failure, RetryPolicy, call
 from wrm_pipeline.settings import is_secure_or_loopback
 
@@ -62,7 +63,7 @@ class Payload:
     attempts: int
 
 
-class FeedError(Exception):
+class FeedError(ExpectedError):
     """The feed gave no payload; the message is for the person who must act, and holds nothing secret."""
 
 

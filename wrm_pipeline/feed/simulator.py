@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 from urllib.parse import parse_qs, urlsplit
 
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.feed.bikesharemap import HEADER
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
 
@@ -50,7 +51,7 @@ class BadDay(StrEnum):
     REDIRECT = "redirect"  # 302
 
 
-class SimulatorError(Exception):
+class SimulatorError(ExpectedError):
     """The simulator cannot start; the message says why and what to do."""
 
 

@@ -6,7 +6,6 @@ Nothing here knows what is stored. One retry layer (`wrm_pipeline.resilience`); 
 import base64
 import hashlib
 import re
-import ssl
 import threading
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -31,6 +30,7 @@ from botocore.exceptions import ConnectionError as BotoConnectionError
 from botocore.parsers import ResponseParserError
 from urllib3.exceptions import HTTPError as TransportError
 
+from wrm_pipeline.errors import ExpectedError, words_of
 from wrm_pipeline.resilience import BreakerOpen, BreakerState, CircuitBreaker, Failure, RetryPolicy, call
 from wrm_pipeline.settings import StoreSettings
 
@@ -64,7 +64,7 @@ _REMEDIES = {
 }
 
 
-class StoreError(Exception):
+class StoreError(ExpectedError):
     """The object store did not do what was asked; says the operation, the object, the endpoint and what to check."""
 
     failure = Failure.PERMANENT
@@ -577,7 +577,7 @@ class ObjectStore:
         except ResponseParserError:
             raise StoreUnavailable(self._message(operation, key, _NOT_S3)) from None
         except SSLError as error:
-            reason = _reason(error)
+            reason = words_of(error)
             # The other side, or something between, hung up in the middle of the handshake: no verdict on certificates.
             if "EOF" in str(error) or "reset" in str(error):
                 raise StoreUnavailable(
@@ -588,7 +588,7 @@ class ObjectStore:
         except (IncompleteReadError, ResponseStreamingError):
             raise StoreUnavailable(self._message(operation, key, "the body was cut short")) from None
         except (BotoConnectionError, HTTPClientError, TransportError, OSError) as error:
-            message = f"no answer ({_reason(error)}). Check S3_ENDPOINT_URL and that the store is up"
+            message = f"no answer ({words_of(error)}). Check S3_ENDPOINT_URL and that the store is up"
             raise StoreUnavailable(self._message(operation, key, message)) from None
 
     def _answered(self, error: ClientError, operation: str, key: str) -> StoreError:
@@ -650,16 +650,3 @@ def _classify(error: BaseException) -> Failure:
 
 def _retry_after(error: BaseException) -> float | None:
     return error.retry_after_s if isinstance(error, StoreError) else None
-
-
-def _reason(error: BaseException) -> str:
-    """Return the operating system's or OpenSSL's words for a failure, which hold no URL, or the name of its class."""
-    reason = type(error).__name__
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLError) and cause.reason:
-            return cause.reason
-        if isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
-        cause = cause.__cause__ or cause.__context__
-    return reason

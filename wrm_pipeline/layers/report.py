@@ -7,13 +7,14 @@ from enum import StrEnum
 
 import pyarrow as pa
 
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.lake.day_object import Manifest
 from wrm_pipeline.lake.dead_letters import DeadLetter
 from wrm_pipeline.lake.keys import Layer
 from wrm_pipeline.lake.object_store import ObjectInfo
 
 
-class LayerError(Exception):
+class LayerError(ExpectedError):
     """A layer cannot be made; the sentence says what is missing and what to do."""
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.marts.catalogue import Grain, Mart, catalogue
 from wrm_pipeline.marts.connection import clear_store_errors, connect, quoted, use_lake
 from wrm_pipeline.settings import Settings
@@ -40,7 +41,7 @@ _VIEWS: Final = {
 _BUILT: Final = "marts_built"
 
 
-class MartsError(Exception):
+class MartsError(ExpectedError):
     """The DuckDB file is missing, damaged or of another version; the sentence says how to get it."""
 
 

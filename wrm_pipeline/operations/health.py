@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
+from wrm_pipeline.errors import words_of
 from wrm_pipeline.lake.doctor import Finding, Status
 from wrm_pipeline.lake.keys import LakeKeys, snapshot_time
 from wrm_pipeline.lake.object_store import ObjectStore, StoreError
@@ -66,7 +67,7 @@ def check_health(
     def secrets() -> Settings:
         """Return the settings with secrets; when they are in a Vault that is down, that is all there is to say."""
         if settings.vault_enabled and not asked.is_ok("vault", within_s=deadline_s):
-            raise SettingsError("it cannot be asked, since Vault cannot be used, and its secrets are there")
+            raise _VaultFirstError
         return with_secrets()
 
     if settings.vault_enabled:
@@ -95,6 +96,10 @@ _REDIS_REMEDY: Final = "Check REDIS_URL and the Redis server. The pipeline works
 _DAEMON_REMEDY: Final = "Start `dagster-daemon run` (`wrm up` does), and check DAGSTER_HOME and Dagster's storage."
 
 
+class _VaultFirstError(Exception):
+    """What a part needs to be asked is in Vault, which cannot be used."""
+
+
 class _Asked:
     """The parts that were asked, and what is known of them; `remedies` are by name, in the order of the findings."""
 
@@ -113,11 +118,16 @@ class _Asked:
         remedy = self._remedies[name]
         try:
             self._found[name] = check()
-        except (StoreError, SettingsError, VaultError) as error:
+        except _VaultFirstError:
+            found = "it is not known, since its secrets are in Vault, which cannot be used"
+            self._found[name] = Finding(name, _severity(name), found, "Mend Vault first.")
+        except SettingsError as error:  # which names the remedy
+            self._found[name] = Finding(name, _severity(name), str(error))
+        except (StoreError, VaultError) as error:
             self._found[name] = Finding(name, _severity(name), str(error), remedy)
         except Exception as error:  # noqa: BLE001 - whatever is wrong with a part, the others are reported
-            # The class alone: the text may quote an address with a password.
-            self._found[name] = Finding(name, _severity(name), f"it fails: {type(error).__name__}", remedy)
+            # Not its text, which may quote an address with a password.
+            self._found[name] = Finding(name, _severity(name), f"it fails: {words_of(error)}", remedy)
 
     def wait(self, names: Collection[str], until: float) -> None:
         for name in names:

@@ -3,12 +3,13 @@
 from collections.abc import Mapping
 from typing import Any
 
+from wrm_pipeline.errors import ExpectedError
 from wrm_pipeline.resilience import Failure
 
 Body = Mapping[str, Any]
 
 
-class VaultError(Exception):
+class VaultError(ExpectedError):
     """Vault did not do what was asked, and trying again changes nothing."""
 
     failure = Failure.PERMANENT

@@ -3,7 +3,6 @@
 The only module that imports hvac, which costs 0.2 s: it is imported inside functions itself.
 """
 
-import ssl
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -13,6 +12,7 @@ from hvac.adapters import RawAdapter  # type: ignore[import-untyped]
 from pydantic import SecretStr
 from urllib3.exceptions import HTTPError as TransportError
 
+from wrm_pipeline.errors import words_of
 from wrm_pipeline.vault.errors import Answered, Body, VaultError, VaultSealed, VaultUnavailable
 
 # 412: a standby that has not caught up; 429: a quota, or a standby's health; 472, 473: standbys of Vault Enterprise.
@@ -90,7 +90,7 @@ class Transport:
         return f"Vault at {self.address}, {what}: {text}"
 
     def _tls_failed(self, what: str, error: BaseException) -> VaultError:
-        reason = _reason(error)
+        reason = words_of(error)
         if any(word in str(error) for word in _BROKEN_HANDSHAKE):
             return VaultUnavailable(self.message(what, f"the TLS handshake broke off ({reason}). Check VAULT_ADDR."))
         return VaultError(
@@ -102,7 +102,7 @@ class Transport:
 
     def _no_answer(self, what: str, error: BaseException) -> VaultError:
         slow = isinstance(error, requests.exceptions.Timeout)
-        reason = f"nothing within {self._timeout_s:g} s" if slow else _reason(error)
+        reason = f"nothing within {self._timeout_s:g} s" if slow else words_of(error)
         return VaultUnavailable(
             self.message(
                 what,
@@ -159,19 +159,3 @@ def _json_object(response: requests.Response) -> dict[str, Any] | None:
 def _retry_after(response: requests.Response) -> float | None:
     asked = str(response.headers.get("Retry-After", ""))
     return float(asked) if asked.isdecimal() else None
-
-
-def _reason(error: BaseException) -> str:
-    """Return the operating system's or OpenSSL's words for a failure, or the name of its class; both hold no secret."""
-    reason = type(error).__name__
-    waiting: list[Any] = [error]
-    while waiting:
-        cause = waiting.pop(0)
-        if isinstance(cause, ssl.SSLError) and cause.reason:
-            return cause.reason
-        if isinstance(cause, OSError) and cause.strerror:
-            reason = cause.strerror
-        # requests and urllib3 keep the cause among the arguments, as `reason`, or as the usual attributes.
-        inner = [cause.__cause__ or cause.__context__, getattr(cause, "reason", None), *cause.args[:1]]
-        waiting += [one for one in inner if isinstance(one, BaseException)]
-    return reason
