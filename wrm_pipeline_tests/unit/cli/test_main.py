@@ -2,6 +2,8 @@
 
 import datetime as dt
 import json
+import subprocess
+import sys
 from dataclasses import replace
 
 import pytest
@@ -28,6 +30,12 @@ def wrm(
     monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
     monkeypatch.setenv("COLUMNS", "160")
     return wrm_command(monkeypatch, capfd)
+
+
+def test_nothing_large_is_imported_before_a_command_is_chosen() -> None:
+    code = "import sys, wrm_pipeline.cli.main; print({'boto3', 'dagster', 'pandas', 'pyarrow'} & {*sys.modules})"
+
+    assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "set()"
 
 
 @pytest.fixture
