@@ -12,8 +12,12 @@ def words_of(error: BaseException) -> str:
     """Return the operating system's or OpenSSL's words for a failure, or the name of its class; both hold no secret."""
     found = type(error).__name__
     waiting: list[Any] = [error]
+    seen: set[int] = set()  # the same one is often the context and an argument
     while waiting:
         cause = waiting.pop(0)
+        if id(cause) in seen:
+            continue
+        seen.add(id(cause))
         if isinstance(cause, ssl.SSLError) and cause.reason:
             return cause.reason
         if isinstance(cause, OSError) and cause.strerror:

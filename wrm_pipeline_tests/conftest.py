@@ -15,6 +15,7 @@ from wrm_pipeline_tests.fixtures.dagster import (  # noqa: F401 - pytest finds f
 from wrm_pipeline_tests.fixtures.servers import (  # noqa: F401 - pytest finds fixtures by name in a conftest
     proxied,
     proxy,
+    redis_of_session,
     redis_server,
     store,
     store_server,

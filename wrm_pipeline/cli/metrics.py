@@ -146,8 +146,7 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
     from wrm_pipeline.operations.exporter import Source, Sources
 
     has_lake = settings.has_store or settings.vault_enabled
-    addresses = (settings.s3_endpoint_url, settings.wrm_public_url)
-    has_https = settings.vault_enabled or any(address and address.startswith("https:") for address in addresses)
+    may_have_https = settings.vault_enabled or _https_endpoints(settings)
     return Sources(
         event_log=Source(
             "event_log", EventLog(instance, Path(instance.root_directory) / STATE_FILE).read, every_s=_EVENT_LOG_S
@@ -157,7 +156,7 @@ def _sources(settings: "Settings", instance: "DagsterInstance") -> "Sources":
         redis=Source("redis", _open_breakers, every_s=_PARTS_S)
         if settings.redis_url is not None or settings.vault_enabled
         else None,
-        certificates=Source("certificates", _certificates, every_s=_CERTIFICATES_S) if has_https else None,
+        certificates=Source("certificates", _certificates, every_s=_CERTIFICATES_S) if may_have_https else None,
     )
 
 
@@ -187,6 +186,12 @@ def _lake_reading() -> "Callable[[], LakeFigures]":
     return read
 
 
+def _https_endpoints(settings: "Settings") -> list[str]:
+    vault = settings.vault_addr if settings.vault_enabled else None
+    endpoints = (settings.s3_endpoint_url, vault, settings.wrm_public_url)
+    return [endpoint for endpoint in endpoints if endpoint is not None and endpoint.startswith("https:")]
+
+
 def _certificates() -> Mapping[str, float]:
     from wrm_pipeline.operations.lake_figures import certificate_expiries
     from wrm_pipeline.settings import load_settings
@@ -197,9 +202,7 @@ def _certificates() -> Mapping[str, float]:
         settings = load_run_settings()
     except VaultError:  # perhaps because of its certificate
         settings = load_settings()
-    vault = settings.vault_addr if settings.vault_enabled else None
-    endpoints = (settings.s3_endpoint_url, vault, settings.wrm_public_url)
-    return certificate_expiries(endpoint for endpoint in endpoints if endpoint is not None)
+    return certificate_expiries(_https_endpoints(settings))
 
 
 def _vault_answers(settings: "Settings") -> bool:

@@ -5,10 +5,8 @@ import os
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 
 import pytest
 
@@ -16,14 +14,8 @@ from wrm_pipeline.cli.local_servers import free_port
 from wrm_pipeline.feed.city import snapshot, with_bad_rows
 from wrm_pipeline.lake.lake import Lake
 from wrm_pipeline.settings import StoreSettings, subprocess_environment
+from wrm_pipeline_tests.fixtures.answering import Answering, answering, hangs_up, is_a_web_page, says_nothing
 from wrm_pipeline_tests.fixtures.dagster import DAY, PROCESSING, at, contents, environment_of, put_raw
-
-Answering = Callable[[socket.socket], None]
-
-
-def says_nothing(connection: socket.socket) -> None:
-    while connection.recv(4096):
-        pass
 
 
 def drips(connection: socket.socket) -> None:
@@ -34,46 +26,10 @@ def drips(connection: socket.socket) -> None:
         time.sleep(0.05)
 
 
-def talks_rubbish(connection: socket.socket) -> None:
-    while connection.recv(4096):
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nhello")
-
-
 def has_no_memory(connection: socket.socket) -> None:
     """Says so in Redis's words, which are no answer at all to whoever speaks HTTP."""
     while connection.recv(4096):
         connection.sendall(b"-OOM command not allowed when used memory > 'maxmemory'.\r\n")
-
-
-def hangs_up(connection: socket.socket) -> None:
-    connection.recv(1)
-
-
-@contextmanager
-def server(answer: Answering) -> Iterator[str]:
-    """Answer each connection so; yield host and port."""
-
-    def accept() -> None:
-        while True:
-            try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-    def serve(connection: socket.socket) -> None:
-        with connection:
-            try:
-                answer(connection)
-            except OSError:
-                return
-
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
 
 
 def process(store_settings: StoreSettings, **environment: str) -> list[dict[str, str]]:
@@ -102,7 +58,7 @@ def made(lake: Lake) -> dict[str, str]:
     return found
 
 
-@pytest.mark.parametrize("answer", [None, says_nothing, drips, talks_rubbish, has_no_memory, hangs_up])
+@pytest.mark.parametrize("answer", [None, says_nothing, drips, is_a_web_page, has_no_memory, hangs_up])
 def test_a_run_goes_on_without_all_of_them(lake: Lake, store_settings: StoreSettings, answer: Answering | None) -> None:
     put_raw(lake, at(8))
     put_raw(lake, at(9), with_bad_rows(snapshot(1, at(9)), 3, 0))
@@ -110,7 +66,7 @@ def test_a_run_goes_on_without_all_of_them(lake: Lake, store_settings: StoreSett
     expected = made(lake)
 
     with ExitStack() as parts:
-        there = f"127.0.0.1:{free_port()}" if answer is None else parts.enter_context(server(answer))
+        there = f"127.0.0.1:{free_port()}" if answer is None else parts.enter_context(answering(answer))
         lines = process(
             store_settings,
             REDIS_URL=f"redis://{there}/0",

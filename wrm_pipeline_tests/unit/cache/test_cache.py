@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-import redis
 
 from wrm_pipeline.cache.cache import Cache, cache_key
 from wrm_pipeline.cache.filesystem_tier import FilesystemTier
@@ -53,8 +52,6 @@ def new_tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewTier
         yield lambda: directory_tier(tmp_path / "cache")
         return
     server: LocalRedis = request.getfixturevalue("redis_server")
-    with redis.Redis.from_url(server.url) as client:
-        client.flushall()
     yield lambda: redis_tier(server.url)
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-import redis
 
 from wrm_pipeline.cache.cache import Cache
 from wrm_pipeline.cache.filesystem_tier import FilesystemTier
@@ -43,8 +42,6 @@ def new_tier(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[NewTier
         yield lambda: FilesystemTier(tmp_path / "cache", max_bytes=64 * MEGABYTE, deadline_s=20.0)
         return
     server: LocalRedis = request.getfixturevalue("redis_server")
-    with redis.Redis.from_url(server.url) as client:
-        client.flushall()
     yield lambda: RedisTier(OptionalRedis(server.url, deadline_s=20.0), max_bytes=64 * MEGABYTE)
 
 

@@ -8,8 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,12 @@ from wrm_pipeline.cache.redis_tier import RedisTier
 from wrm_pipeline.cache.tiers import Tier
 from wrm_pipeline.cli.local_servers import LocalRedis, free_port
 from wrm_pipeline.resilience import BreakerRules, LocalBreakerState, OptionalRedis, RedisBreakerState
+from wrm_pipeline_tests.fixtures.answering import Answering, answering, hangs_up, is_a_web_page, says_nothing
 
 KEY = cache_key("test", "key")
 MEGABYTE = 1024 * 1024
 # What an optional part may cost, and 0.1 s for all the rest on a busy machine.
 MAY_COST_S = 0.25 + 0.1
-Answering = Callable[[socket.socket], None]
 
 
 def use(tier: Tier) -> float:
@@ -57,36 +56,9 @@ def only_warning(caplog: pytest.LogCaptureFixture) -> str:
     return warning.getMessage()
 
 
-@contextmanager
-def server(answer: Answering) -> Iterator[str]:
-    """A server on a port of its own that answers each connection so; yields its address, with a password."""
-    with socket.create_server(("127.0.0.1", 0), backlog=32) as listener:
-
-        def accept() -> None:
-            while True:
-                try:
-                    connection, _ = listener.accept()
-                except OSError:
-                    return
-                threading.Thread(target=serve, args=(connection,), daemon=True).start()
-
-        def serve(connection: socket.socket) -> None:
-            with connection:
-                try:
-                    answer(connection)
-                except OSError:
-                    return
-
-        thread = threading.Thread(target=accept, daemon=True)
-        thread.start()
-        yield f"redis://:pass-word@127.0.0.1:{listener.getsockname()[1]}/0"
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join()
-
-
-def silent(connection: socket.socket) -> None:
-    while connection.recv(4096):
-        pass
+def address(there: str) -> str:
+    """Return the address of a Redis at host and port, with a password."""
+    return f"redis://:pass-word@{there}/0"
 
 
 def slow(connection: socket.socket) -> None:
@@ -94,11 +66,6 @@ def slow(connection: socket.socket) -> None:
     while connection.recv(4096):
         pause.wait(2.0)
         connection.sendall(b"+OK\r\n")
-
-
-def web_page(connection: socket.socket) -> None:
-    while connection.recv(4096):
-        connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
 
 
 def all_fine(connection: socket.socket) -> None:
@@ -112,16 +79,12 @@ def wrong_numbers(connection: socket.socket) -> None:
         connection.sendall(b"*1\r\n:7\r\n" * 8)
 
 
-def hangs_up(connection: socket.socket) -> None:
-    connection.recv(1)
-
-
 @pytest.mark.parametrize(
-    "answer", [silent, slow, web_page, all_fine, wrong_numbers, hangs_up], ids=lambda a: a.__name__
+    "answer", [says_nothing, slow, is_a_web_page, all_fine, wrong_numbers, hangs_up], ids=lambda a: a.__name__
 )
 def test_redis_answers_badly(answer: Answering, caplog: pytest.LogCaptureFixture) -> None:
-    with server(answer) as url:
-        seconds = use(RedisTier(OptionalRedis(url), max_bytes=MEGABYTE))
+    with answering(answer) as there:
+        seconds = use(RedisTier(OptionalRedis(address(there)), max_bytes=MEGABYTE))
 
     assert seconds < MAY_COST_S
     warning = only_warning(caplog)
@@ -139,8 +102,8 @@ def test_redis_is_not_there(url: str, caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_cache_and_breakers_that_share_a_redis_share_the_warning_and_the_wait(caplog: pytest.LogCaptureFixture) -> None:
-    with server(silent) as url:
-        shared = OptionalRedis(url)
+    with answering(says_nothing) as there:
+        shared = OptionalRedis(address(there))
         started = time.monotonic()
         RedisBreakerState(shared).failed(BreakerRules("store", 3, 60), "token", "error")
         use(RedisTier(shared, max_bytes=MEGABYTE))
